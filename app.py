@@ -1,0 +1,21 @@
+"""The front door: page settings, language, navigation. A page does the rest.
+
+Start it with `streamlit run app.py`; the server's options stand in `.streamlit/config.toml`.
+"""
+
+from pathlib import Path
+
+import streamlit as st
+
+from lab import course, garbage, language
+from lab.ui import page_style
+
+SHELL_CSS = Path(__file__).parent / "assets" / "css" / "shell.css"
+
+garbage.start()
+language.choose()
+page = course.navigation()
+st.set_page_config(page_title=f"{page.title} · LM Lab", layout="wide")
+page_style.apply()
+st.html(SHELL_CSS)
+page.run()

@@ -1,0 +1,85 @@
+"""The one collector thread: started once, found by name even by a module imported anew, and really collecting."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from lab import garbage
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """A process without a collector thread and without the interpreter's own collection, before and after."""
+    _stop()
+    gc.disable()
+    yield
+    gc.enable()
+    _stop()
+    gc.unfreeze()
+
+
+def _stop() -> None:
+    if thread := garbage.running():
+        thread.stop()  # type: ignore[attr-defined]
+
+
+def _collectors() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == garbage.THREAD_NAME]
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_starts_once_even_when_the_module_was_evicted() -> None:
+    assert garbage.start(60) is True
+    assert garbage.start(60) is False
+    anew = importlib.reload(garbage)
+    assert anew.start(60) is False
+    assert len(_collectors()) == 1
+    assert _collectors()[0].daemon
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_many_sessions_at_once_start_one_thread() -> None:
+    ready = threading.Barrier(20)
+    results: list[bool] = []
+
+    def session() -> None:
+        ready.wait()
+        results.append(garbage.start(60))
+
+    threads = [threading.Thread(target=session) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [False] * 19 + [True]
+    assert len(_collectors()) == 1
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_freezes_what_is_alive_and_collects_what_dies() -> None:
+    garbage.start(0.05)
+    assert gc.get_freeze_count() > 1000
+
+    class Node:
+        pass
+
+    node = Node()
+    node.itself = node  # a cycle, which only the collector can free
+    gone = weakref.ref(node)
+    del node
+    deadline = time.monotonic() + 10
+    while gone() is not None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert gone() is None
+
+
+def test_an_interval_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="interval 0"):
+        garbage.start(0)

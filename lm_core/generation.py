@@ -1,0 +1,53 @@
+"""Writing text: predict, choose, append, repeat.
+
+Notation:  T positions · V vocab_size. One text at a time.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from lm_core.model import Decoder
+from lm_core.ops import REFERENCE, Ops
+from lm_core.sampling import SamplingConfig
+
+
+@torch.no_grad()
+def generate(
+    model: Decoder,
+    token_ids: Tensor,
+    max_new: int,
+    sampling: SamplingConfig = SamplingConfig(temperature=0.0),  # noqa: B008  (frozen, so sharing it is safe)
+    *,
+    stop_ids: frozenset[int] = frozenset(),
+    seed: int = 0,
+    use_cache: bool = True,
+    ops: Ops = REFERENCE,
+) -> Iterator[int]:
+    """Continue `token_ids` (int [T], T ≥ 1), yielding one new token id at a time.
+
+    Ends after `max_new` tokens, after yielding one of `stop_ids`, or when the context is full. The same seed gives the
+    same text on every device: the random numbers are drawn on the CPU before they are used. `use_cache=False` computes
+    every position again at each step: the same tokens, slower. With other `ops` than the reference everything is
+    computed by them, so without a cache. Raises ValueError for an empty prompt or one longer than the context.
+    """
+    random = torch.Generator().manual_seed(seed)
+    device, room = model.embed_tokens.weight.device, model.config.context_length
+    text = token_ids.to(device)[None]
+    if text.shape[1] > room:
+        raise ValueError(f"the prompt has {text.shape[1]} tokens, but this model sees at most {room}")
+    own_code = ops is not REFERENCE
+    cache = model.new_cache(1, min(room, text.shape[1] + max_new)) if use_cache and not own_code else None
+    new = text
+    for _ in range(max_new):
+        if own_code:
+            logits = model.trace(text, ops=ops).logits
+        else:
+            logits = model(new if cache else text, cache=cache)
+        uniform = torch.rand(1, generator=random).to(device)
+        new = ops.sample(logits[:, -1], sampling, uniform)[:, None]
+        yield int(new)
+        if int(new) in stop_ids or text.shape[1] == room:
+            return
+        text = torch.cat([text, new], dim=1)

@@ -1,0 +1,155 @@
+"""Learning to predict the next token, from nothing.
+
+Notation:  B batch · T positions · V vocab_size. Losses are in nats a token.
+
+The loop every language model is trained with:  batch → forward → loss → backward → clip → step → record.
+`pretrain` is a generator: whoever calls it decides what to do with each record (print, plot, save, stop).
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lm_core import device as devices
+from lm_core.data import TokenStream
+from lm_core.model import Decoder
+from lm_core.optim import SCHEDULES, build_optimizers, set_learning_rate
+from lm_core.training_state import load_state, save_state
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """How to train. Batches are batch_size windows of n_tokens.
+
+    >>> PretrainConfig(n_steps=0)
+    Traceback (most recent call last):
+    ValueError: n_steps must be at least 1, not 0
+    """
+
+    n_steps: int
+    batch_size: int = 16
+    n_tokens: int = 256
+    seed: int = 1
+    optimizer: str = "muon"
+    lr: float = 3e-3
+    muon_lr: float = 1e-2
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    warmup: int = 100
+    schedule: str = "wsd"
+    final_lr_share: float = 0.02
+    clip_norm: float = 1.0
+    validate_every: int = 250
+    validation_batches: int = 20
+    save_every: int = 250
+
+    def __post_init__(self) -> None:
+        for name in ("n_steps", "batch_size", "n_tokens", "validate_every", "save_every", "validation_batches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("lr", "muon_lr", "clip_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a positive number, not {getattr(self, name)}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"unknown schedule {self.schedule!r}: use one of {', '.join(SCHEDULES)}")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known after one step: loss in nats a token over this batch, validation_loss where it was measured."""
+
+    step: int
+    loss: float
+    grad_norm: float
+    lr_share: float
+    tokens_per_second: float
+    seconds: float
+    validation_loss: float | None = None
+
+
+def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy in nats: −log P(target) averaged over all positions. logits [B T V], targets int [B T].
+
+    >>> round(next_token_loss(torch.zeros(1, 2, 8), torch.tensor([[3, 5]])).item(), 4)  # ln 8
+    2.0794
+    """
+    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+
+
+@torch.no_grad()
+def validation_loss(model: Decoder, stream: TokenStream, config: PretrainConfig) -> float:
+    """Mean loss over the same `validation_batches` windows every time, in nats a token."""
+    device = model.embed_tokens.weight.device
+    total = 0.0
+    for step in range(config.validation_batches):
+        inputs, targets = stream.batch(step, 0, config.batch_size, config.n_tokens)
+        with devices.autocast(device):
+            logits = model(inputs.to(device))
+        total += next_token_loss(logits, targets.to(device)).item()
+    return total / config.validation_batches
+
+
+def train_step(
+    model: Decoder, optimizers: list[torch.optim.Optimizer], inputs: Tensor, targets: Tensor, clip_norm: float
+) -> tuple[Tensor, Tensor]:
+    """One step of gradient descent: returns the loss before it and the gradient norm before clipping, both scalars."""
+    with devices.autocast(inputs.device):
+        logits = model(inputs)
+    loss = next_token_loss(logits, targets)
+    loss.backward()
+    grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return loss.detach(), grad_norm.detach()
+
+
+def pretrain(
+    model: Decoder,
+    train: TokenStream,
+    validation: TokenStream,
+    config: PretrainConfig,
+    folder: Path | None = None,
+    facts: dict[str, Any] | None = None,
+) -> Iterator[Record]:
+    """Train `model` in place, one record a step; with `folder`, save a state every `save_every` steps and resume there.
+
+    The same config and seed give the same batches, also after a resume. Raises FloatingPointError when the loss is no
+    longer a number: the last saved state is then still good.
+    """
+    device = model.embed_tokens.weight.device
+    optimizers = build_optimizers(
+        model, kind=config.optimizer, lr=config.lr, muon_lr=config.muon_lr,
+        weight_decay=config.weight_decay, betas=(config.beta1, config.beta2),
+    )  # fmt: skip
+    first, before = 0, 0.0
+    if folder is not None and (folder / "state.json").exists():
+        saved = load_state(folder, model, optimizers)
+        first, before = saved["step"], saved["seconds"]
+    share_at, start = SCHEDULES[config.schedule], time.perf_counter()
+    for step in range(first, config.n_steps):
+        share = share_at(step, config.n_steps, config.warmup, config.final_lr_share)
+        set_learning_rate(optimizers, share)
+        tick = time.perf_counter()
+        inputs, targets = train.batch(step, config.seed, config.batch_size, config.n_tokens)
+        loss, norm = train_step(model, optimizers, inputs.to(device), targets.to(device), config.clip_norm)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss is {value} at step {step}: lower the learning rate")
+        now = time.perf_counter()
+        speed = config.batch_size * config.n_tokens / (now - tick)
+        record = Record(step + 1, value, norm.item(), share, speed, before + now - start)
+        last = step + 1 == config.n_steps
+        if last or (step + 1) % config.validate_every == 0:
+            record = replace(record, validation_loss=validation_loss(model, validation, config))
+        if folder is not None and (last or (step + 1) % config.save_every == 0):
+            save_state(folder, model, optimizers, {**(facts or {}), "step": step + 1, "seconds": record.seconds})
+        yield record

@@ -1,0 +1,111 @@
+"""From logits to probabilities, and from the probability of each token to that of a text.
+
+Notation:  B batch · T positions · V vocab_size.
+Units: a logarithm to the base e counts nats, to the base 2 bits; 1 nat = 1.4427 bits.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BITS_PER_NAT = 1 / math.log(2)
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """Probabilities from logits: `p_i = exp(z_i) / Σ_j exp(z_j)`, over the last dimension.
+
+    Subtracting the largest logit first changes nothing but keeps exp from overflowing.
+    [.. V] -> [.. V].  Bridle 1990.
+
+    >>> softmax(torch.tensor([1000.0, 1000.0]))
+    tensor([0.5000, 0.5000])
+    """
+    exponentials = torch.exp(logits - logits.amax(dim=-1, keepdim=True))
+    return exponentials / exponentials.sum(dim=-1, keepdim=True)
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """log softmax in nats, without ever forming the probability: `z_i − log Σ_j exp(z_j)`; [.. V] -> [.. V].
+
+    A probability of 1e-50 is 0 in float32; its logarithm, −115.1, is an ordinary number.
+
+    >>> log_softmax(torch.tensor([0.0, -200.0]))
+    tensor([   0., -200.])
+    """
+    shifted = logits - logits.amax(dim=-1, keepdim=True)
+    return shifted - shifted.exp().sum(dim=-1, keepdim=True).log()
+
+
+def entropy_bits(probabilities: Tensor) -> Tensor:
+    """How undecided a distribution is: `−Σ p log2 p`, in bits; [.. V] -> [..]. 0·log 0 counts as 0.
+
+    >>> entropy_bits(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
+    tensor([1., 0.])
+    """
+    return torch.special.entr(probabilities).sum(dim=-1) * BITS_PER_NAT
+
+
+@dataclass(frozen=True)
+class SequenceScore:
+    """What a causal model makes of one text. `first` is the first position that was scored.
+
+    log_probs [T − first] in nats, P(w_t | everything before); ranks [T − first], 1 = the model's favourite.
+    """
+
+    token_ids: Tensor
+    first: int
+    log_probs: Tensor
+    ranks: Tensor
+
+    @property
+    def probabilities(self) -> Tensor:
+        """P(w_t | w_<t), [T − first]."""
+        return self.log_probs.exp()
+
+    @property
+    def surprisal_bits(self) -> Tensor:
+        """−log2 P(w_t | w_<t), [T − first]: how many bits each token costs."""
+        return -self.log_probs * BITS_PER_NAT
+
+    @property
+    def total_nats(self) -> float:
+        """log P of all scored tokens together: the chain rule as a sum."""
+        return float(self.log_probs.double().sum())
+
+    @property
+    def mean_nats(self) -> float:
+        """Cross-entropy a token: −total / count. NaN when nothing was scored."""
+        return -self.total_nats / len(self.log_probs) if len(self.log_probs) else math.nan
+
+    @property
+    def perplexity(self) -> float:
+        """exp(mean_nats): as undecided as among this many equally likely tokens."""
+        return math.exp(self.mean_nats)
+
+    def bits_per_byte(self, n_bytes: int) -> float:
+        """Total bits divided by the length of the text in UTF-8 bytes: comparable between tokenizers."""
+        if n_bytes < 1:
+            raise ValueError("bits per byte of an empty text is not defined")
+        return -self.total_nats * BITS_PER_NAT / n_bytes
+
+
+def score_sequence(token_ids: Tensor, logits: Tensor) -> SequenceScore:
+    """The chain rule: P(w_1 … w_n | w_0) = Π P(w_t | w_<t), read off one forward pass.
+
+    token_ids int [T], logits [T V] of the same tokens: row t−1 predicts token t. With a document-start token as
+    w_0 all tokens of the text are scored; without one the first has no condition and scoring starts at the second.
+    Raises ValueError when the lengths differ.
+
+    >>> uniform = torch.zeros(3, 4)
+    >>> score_sequence(torch.tensor([0, 2, 1]), uniform).probabilities
+    tensor([0.2500, 0.2500])
+    """
+    if token_ids.shape[0] != logits.shape[0]:
+        raise ValueError(f"{token_ids.shape[0]} tokens but {logits.shape[0]} rows of logits")
+    predictions, targets = logits[:-1].float(), token_ids[1:]
+    actual = predictions.gather(-1, targets[:, None])
+    log_probs = log_softmax(predictions).gather(-1, targets[:, None]).squeeze(-1)
+    ranks = (predictions > actual).sum(dim=-1) + 1
+    return SequenceScore(token_ids, 1, log_probs, ranks)

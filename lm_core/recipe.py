@@ -1,0 +1,134 @@
+"""A model from a recipe: one TOML file names the data, the tokenizer, the shape and the training.
+
+`python -m lm_core pretrain --config recipe.toml --data FOLDER --out FOLDER` runs it or resumes it; at the end it writes
+a folder that `lm_core` and `transformers` load.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lm_core.config import DecoderConfig, gpt2_config, llama_config
+from lm_core.data import SEPARATOR, Document, TokenStream, is_held_out, read_documents
+from lm_core.model import Decoder
+from lm_core.pretrain import PretrainConfig, Record, pretrain
+from lm_core.tokenizer import BPETokenizer, train_bpe
+from lm_core.tokenizer_files import load_tokenizer, save_tokenizer_json
+
+
+FAMILIES: dict[str, Callable[..., DecoderConfig]] = {"gpt2": gpt2_config, "llama": llama_config}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of training text: documents with `simple` ≥ min_simple, each `repeat` times."""
+
+    path: str
+    repeat: int = 1
+    min_simple: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a model becomes. `held_out` is the share of books kept for choosing settings."""
+
+    name: str
+    sources: tuple[Source, ...]
+    held_out: float
+    tokenizer_vocab: int
+    model: DecoderConfig
+    train: PretrainConfig
+    prompts: tuple[str, ...]
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Parse and validate a recipe. Raises ValueError naming what is wrong, FileNotFoundError for a missing file."""
+    raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    try:
+        shape = dict(raw["model"])
+        build = FAMILIES[shape.pop("family")]
+        vocab = raw["tokenizer"]["vocab_size"]
+        return Recipe(
+            name=raw["name"],
+            sources=tuple(Source(**source) for source in raw["data"]),
+            held_out=raw.get("held_out", 0.02),
+            tokenizer_vocab=vocab,
+            model=build(vocab_size=vocab, **shape),
+            train=PretrainConfig(**raw["train"]),
+            prompts=tuple(raw.get("prompts", ())),
+        )
+    except KeyError as error:
+        raise ValueError(f"{path.name}: missing or unknown entry {error}") from error
+    except TypeError as error:  # an argument that a config does not know
+        raise ValueError(f"{path.name}: {error}") from error
+
+
+def _documents(recipe: Recipe, data: Path) -> Iterator[tuple[Document, bool, int]]:
+    """(document, held out?, repeats) of every source, in the recipe's order."""
+    for source in recipe.sources:
+        for document in read_documents(data / source.path):
+            if document.simple >= source.min_simple:
+                yield document, is_held_out(document.book, recipe.held_out), source.repeat
+
+
+def source_hashes(recipe: Recipe, data: Path) -> dict[str, str]:
+    """sha256 of every source file, for the model card."""
+    return {s.path: hashlib.sha256((data / s.path).read_bytes()).hexdigest() for s in recipe.sources}
+
+
+def prepare(recipe: Recipe, data: Path, out: Path) -> tuple[BPETokenizer, TokenStream, TokenStream]:
+    """Tokenizer and the two token streams, made on the first call and read back from `out` afterwards."""
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer_file, train_file, selection_file = (out / n for n in ("tokenizer.json", "train.npy", "selection.npy"))
+    if not selection_file.exists():  # written last
+        rows = list(_documents(recipe, data))
+        if not tokenizer_file.exists():
+            training_text = [document.text for document, held_out, _ in rows if not held_out]
+            save_tokenizer_json(train_bpe(training_text, recipe.tokenizer_vocab, [SEPARATOR]), out)
+        tokenizer = load_tokenizer(out)
+        for file, wanted in ((train_file, False), (selection_file, True)):
+            ids: list[int] = []
+            for document, held_out, repeat in rows:
+                if held_out == wanted:
+                    ids.extend([tokenizer.bos_id or 0, *tokenizer.encode(document.text)] * (1 if wanted else repeat))
+            np.save(file, np.array(ids, dtype=np.uint16 if recipe.tokenizer_vocab <= 65536 else np.int32))
+    tokenizer = load_tokenizer(out)
+    return (
+        tokenizer,
+        TokenStream(np.load(train_file, mmap_mode="r")),
+        TokenStream(np.load(selection_file, mmap_mode="r")),
+    )
+
+
+def fresh_model(recipe: Recipe) -> Decoder:
+    """The recipe's model with its first, random weights: the same for the same seed."""
+    return Decoder(recipe.model).init_weights(torch.Generator().manual_seed(recipe.train.seed))
+
+
+def train_recipe(recipe: Recipe, data: Path, out: Path, device: torch.device) -> Iterator[tuple[Record, Decoder]]:
+    """Run or resume the recipe; every record also goes to `out/log.jsonl`."""
+    _, train, selection = prepare(recipe, data, out)
+    model = fresh_model(recipe).to(device)
+    facts: dict[str, Any] = {"recipe": recipe.name, "train_tokens": len(train)}
+    state = out / "state"
+    done = json.loads((state / "state.json").read_text())["step"] if (state / "state.json").exists() else 0
+    log = out / "log.jsonl"
+    kept = log.read_text().splitlines()[:done] if log.exists() else []  # drop what a killed run wrote past its save
+    log.write_text("".join(line + "\n" for line in kept))
+    with log.open("a", encoding="utf-8") as file:
+        for record in pretrain(model, train, selection, recipe.train, state, facts):
+            file.write(json.dumps({k: v for k, v in vars(record).items() if v is not None}) + "\n")
+            file.flush()
+            yield record, model
+
+
+def shorter(recipe: Recipe, n_steps: int) -> Recipe:
+    """The same recipe for fewer (or more) steps: for a quick comparison."""
+    return replace(recipe, train=replace(recipe.train, n_steps=n_steps))

@@ -1,0 +1,66 @@
+"""Stopping and going on: everything a training run needs to continue, as safetensors and JSON.
+
+Nothing here is a pickle: loading a state can run no code. A state is written to a `.tmp` folder that is then renamed,
+so a run that is killed while saving keeps its last whole one.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+
+def save_state(folder: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], facts: dict[str, Any]) -> None:
+    """Write model, optimizer moments and `facts` (step, seed, losses ... : JSON) to `folder`, replacing it whole."""
+    tensors = {f"model.{name}": p.detach().contiguous().cpu() for name, p in model.named_parameters()}
+    for i, optimizer in enumerate(optimizers):
+        for j, slots in optimizer.state_dict()["state"].items():
+            for slot, value in slots.items():
+                tensor = value if isinstance(value, Tensor) else torch.tensor(float(value))
+                tensors[f"optimizer.{i}.{j}.{slot}"] = tensor.detach().contiguous().cpu()
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file(tensors, temporary / "state.safetensors")
+    (temporary / "state.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    for file in temporary.iterdir():
+        with open(file, "rb+") as handle:
+            os.fsync(handle.fileno())
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@torch.no_grad()
+def load_state(folder: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
+    """Put model and optimizers back as they were saved and return the facts.
+
+    A save cut short between its two renames has left `<folder>.old`; that one is read then.
+    Raises FileNotFoundError when there is neither, ValueError when the weights do not fit the model.
+    """
+    if not folder.exists() and folder.with_name(folder.name + ".old").exists():
+        folder = folder.with_name(folder.name + ".old")
+    tensors = load_file(folder / "state.safetensors")
+    for name, parameter in model.named_parameters():
+        saved = tensors.get(f"model.{name}")
+        if saved is None or saved.shape != parameter.shape:
+            found = "nothing" if saved is None else str(tuple(saved.shape))
+            raise ValueError(f"{name} should be {tuple(parameter.shape)}, the saved state has {found}")
+        parameter.copy_(saved)
+    for i, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith(f"optimizer.{i}."):
+                _, _, index, slot = key.split(".")
+                state.setdefault(int(index), {})[slot] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    facts: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    return facts

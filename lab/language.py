@@ -59,7 +59,9 @@ def choose() -> str:
             label_visibility="collapsed",
             persist_state="session",
         )
-    language = current()
+        language = current()
+        # For screen readers and the shapes of Chinese characters; a key of LANGUAGES, never user text.
+        st.html(f"<script>document.documentElement.lang = '{language}'</script>", unsafe_allow_javascript=True)
     if address() and st.query_params.get("lang") != language:
         st.query_params["lang"] = language  # also after a page switch, which empties the query
     return language

@@ -38,6 +38,7 @@ def test_language_switch_survives_pages_and_reload(app_url: str, open_page: Call
     page.get_by_text("中文", exact=True).click()
     expect(page.locator("h1")).to_have_text(ZH)
     expect(page).to_have_url(re.compile(r"[?&]lang=zh\b"))
+    expect(page.locator("html")).to_have_attribute("lang", "zh")
 
     links = page.get_by_test_id("stSidebarNavLink")
     if links.count() > 1:  # go to another page and back by the navigation, which empties the address
@@ -52,6 +53,7 @@ def test_language_switch_survives_pages_and_reload(app_url: str, open_page: Call
     page.get_by_text("English", exact=True).click()
     expect(page.locator("h1")).to_have_text(EN)
     expect(page).to_have_url(re.compile(r"[?&]lang=en\b"))
+    expect(page.locator("html")).to_have_attribute("lang", "en")
 
 
 def test_the_sentence_travels_to_the_lesson(app_url: str, open_page: Callable[..., Page]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import regex
 import tokenizers
 
-from lm_core.token_spans import BYTE_OF, TokenSpan, from_alphabet, group_pieces, label_spans, show
+from lm_core.token_spans import BYTE_OF, TokenSpan, from_alphabet, group_by_offsets, group_pieces, label_spans, show
 from lm_core.tokenizer import well_formed
 
 MAX_FILE_BYTES = 64 * 2**20  # Gemma's 256,000 tokens take about 33 MB
@@ -45,22 +45,26 @@ class Tokenizer(Protocol):
 
 
 def tokenizer_path(path: Path | str) -> Path:
-    """The tokenizer.json meant by a file or a folder. ValueError if there is none."""
+    """The tokenizer.json meant by a file or a folder. ValueError if there is none.
+
+    >>> tokenizer_path("no-such-folder/tokenizer.json")
+    Traceback (most recent call last):
+    ValueError: there is no file tokenizer.json in the folder no-such-folder
+    """
     path = Path(path)
     path = path / "tokenizer.json" if path.is_dir() else path
-    if not path.is_file():
-        raise _absent(path)
+    _must_exist(path)
     return path
 
 
-def _absent(path: Path) -> ValueError:
-    return ValueError(f"there is no file {path.name} in the folder {path.parent.name or '.'}")
+def _must_exist(path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(f"there is no file {path.name} in the folder {path.parent.name or '.'}")
 
 
 def read_text(path: Path) -> str:
     """A UTF-8 file of at most MAX_FILE_BYTES. ValueError, naming the file, if it is absent, larger or no UTF-8."""
-    if not path.is_file():
-        raise _absent(path)
+    _must_exist(path)
     if (size := path.stat().st_size) > MAX_FILE_BYTES:
         raise ValueError(f"{path.name} has {size / 2**20:.1f} MiB; the limit is {MAX_FILE_BYTES // 2**20} MiB")
     try:
@@ -151,6 +155,11 @@ class FastTokenizer:
         """Text -> token ids. A special token in the text is plain text unless allow_special.
 
         add_special_tokens puts the model's own frame around the text: [CLS] … [SEP] for BERT, <s> for Llama.
+
+        >>> model = {"type": "WordPiece", "unk_token": "?", "continuing_subword_prefix": "##",
+        ...          "max_input_chars_per_word": 100, "vocab": {"?": 0, "cat": 1, "##s": 2}}
+        >>> FastTokenizer({"model": model}).encode("cats")
+        [1, 2]
         """
         return list(self._encoding(text, allow_special, add_special_tokens).ids)
 
@@ -205,9 +214,8 @@ class FastTokenizer:
     def spans(self, token_ids: Iterable[int], text: str | None = None) -> tuple[TokenSpan, ...]:
         """Token ids -> spans of whole characters.
 
-        With `text`, from which the ids were encoded, each span is the user's own text by the library's offsets:
-        for WordPiece, which lowers capitals and drops spaces and unknown words. ValueError if the ids are another
-        text's.
+        With `text`, from which the ids were encoded, a span is the user's own text by the library's offsets: WordPiece
+        lowers capitals, and drops spaces and unknown words. ValueError if the ids are another text's.
         """
         token_ids = list(token_ids)
         if text is None or self._kind == "byte-level":
@@ -217,21 +225,26 @@ class FastTokenizer:
             for add_special_tokens in (False, True):
                 encoding = self._encoding(text, allow_special, add_special_tokens)
                 if encoding.ids == token_ids:
-                    pieces = [self.piece(token_id) for token_id in token_ids]
-                    # An unknown word is a special token in the file, but it stands for something the user wrote.
-                    return _spans_by_offsets(text, pieces, encoding.offsets, encoding.special_tokens_mask)
+                    pieces = list(map(self.piece, token_ids))
+                    return group_by_offsets(text, pieces, encoding.offsets, encoding.special_tokens_mask)
         raise ValueError("these token ids are not what this text is encoded to")
 
     def decode(self, token_ids: Iterable[int]) -> str:
-        r"""Token ids -> text. Bytes that are no UTF-8 are written `\xe7`; special tokens by their names."""
+        r"""Token ids -> text. Bytes that are no UTF-8 are written `\xe7`; special tokens by their names.
+
+        >>> from lm_core.tokenizer import train_bpe
+        >>> from lm_core.tokenizer_files import to_fast
+        >>> fast = to_fast(train_bpe([], 256))
+        >>> fast.decode(fast.encode("猫")), fast.decode(fast.encode("猫")[:1])
+        ('猫', '\\xe7')
+        """
         return "".join(span.text for span in self.spans(token_ids))
 
     def labels(self, token_ids: Iterable[int]) -> list[str]:
         """One short, visible label a token (`label_spans`); WordPiece keeps its ## to show that a word goes on."""
-        token_ids = list(token_ids)
-        if self._kind != "wordpiece":
-            return label_spans(group_pieces([self.piece(token_id) for token_id in token_ids]))
-        return [show(self._name(token_id)) for token_id in token_ids]
+        if self._kind == "wordpiece":
+            return [show(self._name(token_id)) for token_id in token_ids]
+        return label_spans(group_pieces(map(self.piece, token_ids)))
 
 
 # --- what a tokenizer.json says ---------------------------------------------------------------------------------------
@@ -279,26 +292,3 @@ def _puts_space_in_front(content: dict[str, Any]) -> bool:
     return any(part.get("type") == "Prepend" for part in parts) or any(
         part.get("prepend_scheme", "always") != "never" for part in metaspace
     )
-
-
-def _spans_by_offsets(
-    text: str, pieces: Sequence[bytes | str], offsets: Sequence[tuple[int, int]], framing: Sequence[int]
-) -> tuple[TokenSpan, ...]:
-    """Group tokens whose character ranges overlap; a special token of the frame stands for no text.
-
-    >>> _spans_by_offsets("a猫", [b"a", b"\\xe7\\x8c", b"\\xab"], [(0, 1), (1, 2), (1, 2)], [0, 0, 0])[1]
-    TokenSpan(start=1, end=3, text='猫', special=False)
-    """
-    spans: list[TokenSpan] = []
-    begin, end = 0, 0  # characters of the span before
-    for i, (piece, (first, last), frame) in enumerate(zip(pieces, offsets, framing, strict=True)):
-        if frame:
-            spans.append(TokenSpan(i, i + 1, str(piece), special=True))
-            begin = end = 0
-        elif first < end and spans and not spans[-1].special:
-            end = max(end, last)
-            spans[-1] = TokenSpan(spans[-1].start, i + 1, text[begin:end])
-        else:
-            begin, end = first, last
-            spans.append(TokenSpan(i, i + 1, text[begin:end], special=text[begin:end] == piece))
-    return tuple(spans)

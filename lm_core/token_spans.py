@@ -7,7 +7,7 @@ share a character are shown as one *span*, and bytes that belong to no character
 
 import codecs
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -57,6 +57,32 @@ def group_pieces(pieces: Iterable[bytes | str]) -> tuple[TokenSpan, ...]:
         end = i + 1
     if (rest := text + decoder.decode(b"", final=True)) != "":
         spans.append(TokenSpan(start, end, rest))
+    return tuple(spans)
+
+
+def group_by_offsets(
+    text: str, pieces: Sequence[bytes | str], offsets: Sequence[tuple[int, int]], framing: Sequence[int]
+) -> tuple[TokenSpan, ...]:
+    """Group tokens whose character ranges in `text` overlap; white space between two ranges is in no span.
+
+    framing: 1 for a special token put around the text, which stands for none of it. An unknown word's token is
+    special too, but it stands for something the user wrote, and is shown as that.
+
+    >>> group_by_offsets("a猫", [b"a", b"\\xe7\\x8c", b"\\xab"], [(0, 1), (1, 2), (1, 2)], [0, 0, 0])[1]
+    TokenSpan(start=1, end=3, text='猫', special=False)
+    """
+    spans: list[TokenSpan] = []
+    begin, end = 0, 0  # characters of the span before
+    for i, (piece, (first, last), frame) in enumerate(zip(pieces, offsets, framing, strict=True)):
+        if frame:
+            spans.append(TokenSpan(i, i + 1, str(piece), special=True))
+            begin = end = 0
+        elif first < end and spans and not spans[-1].special:
+            end = max(end, last)
+            spans[-1] = TokenSpan(spans[-1].start, i + 1, text[begin:end])
+        else:
+            begin, end = first, last
+            spans.append(TokenSpan(i, i + 1, text[begin:end], special=text[begin:end] == piece))
     return tuple(spans)
 
 

@@ -284,3 +284,6 @@ def test_gpt2_files_that_are_broken(tmp_path: Path) -> None:
     (tmp_path / "vocab.bpe").write_text("#version: 0.2\na b c\n", encoding="utf-8")
     with pytest.raises(ValueError, match="is not a pair of tokens"):
         load_gpt2(tmp_path / "vocab.bpe", tmp_path / "encoder.json")
+    (tmp_path / "encoder.json").write_text('{"a": [1]}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"the id of 'a' is \[1\], not a whole number"):
+        load_gpt2(tmp_path / "vocab.bpe", tmp_path / "encoder.json")

@@ -1,0 +1,12 @@
+"""Arrays and labels in, Plotly figures out: bars, lines and histograms in the lab's colours.
+
+Knows no torch, no Streamlit and no model. What must answer a hover or a click at once is a component (`lab.ui`); what a
+chart says well is here. Every figure has an alternative text (`alt_of`), fixed axes on demand, and a CSV (`to_csv`).
+Show one with `st.plotly_chart(figure, config={"displayModeBar": False}, theme=None)`: the figure brings its own theme.
+"""
+
+from lab.figures.charts import bars, histogram, line
+from lab.figures.frame import alt_of, literal
+from lab.figures.table import matrix_csv, to_csv
+
+__all__ = ["alt_of", "bars", "histogram", "line", "literal", "matrix_csv", "to_csv"]

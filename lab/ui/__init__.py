@@ -1,0 +1,1 @@
+"""Streamlit widgets and panels that pages share."""

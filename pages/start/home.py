@@ -20,14 +20,15 @@ def show_welcome() -> None:
         sentence = st.text_input(
             text("home.sentence"),
             value=text("home.example"),
-            max_chars=LONGEST_TEXT,
             key="home_sentence",
             persist_state="session",
         )
-        st.caption(text("home.sentence_hint"))
+        st.caption(text("home.sentence_hint", longest=LONGEST_TEXT))
         go = st.form_submit_button(text("home.go"), type="primary", disabled=not FIRST_LESSON.is_open)
     if go and not sentence.strip():
         st.info(text("home.sentence_missing"))
+    elif go and len(sentence) > LONGEST_TEXT:  # said, not cut: `max_chars` drops a longer paste without a word
+        st.info(text("home.sentence_long", length=len(sentence), longest=LONGEST_TEXT))
     elif go:
         st.switch_page(FIRST_LESSON.file, query_params={"text": sentence, **address()})
 

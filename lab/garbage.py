@@ -8,10 +8,13 @@ Streamlit by default collects all generations after each rerun, and a collection
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 
 THREAD_NAME = "lab-garbage"
 INTERVAL_SECONDS = 30.0
+# A library such as torch brings some thousand modules. So many new ones since the last freeze are worth another.
+NEW_MODULES = 200
 
 _LOCK = threading.Lock()
 
@@ -25,8 +28,12 @@ class _Collector(threading.Thread):
         self._stopped = threading.Event()
 
     def run(self) -> None:
+        modules = len(sys.modules)
         while not self._stopped.wait(self._interval):
             gc.collect()
+            if len(sys.modules) >= modules + NEW_MODULES:
+                modules = len(sys.modules)
+                gc.freeze()
 
     def stop(self) -> None:
         self._stopped.set()
@@ -46,7 +53,8 @@ def start(interval: float = INTERVAL_SECONDS) -> bool:
     """Start collecting every `interval` seconds, once for the process; True if this call started it.
 
     Everything alive at the first start (modules, mostly) is frozen: moved out of the collector's sight, so that each
-    later collection looks only at what sessions made since. Safe to call on every rerun.
+    later collection looks only at what sessions made since; and again after a page has imported something large. Frozen
+    objects still die by their reference count. Safe to call on every rerun.
 
     Raises ValueError if `interval` is not positive.
     """

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import importlib
+import sys
 import threading
 import time
+import types
 import weakref
 from collections.abc import Iterator
 
@@ -78,6 +80,21 @@ def test_freezes_what_is_alive_and_collects_what_dies() -> None:
     while gone() is not None and time.monotonic() < deadline:
         time.sleep(0.02)
     assert gone() is None
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_freezes_again_after_a_large_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    garbage.start(0.05)
+    frozen = gc.get_freeze_count()
+    kept = [[number] for number in range(5000)]
+    time.sleep(0.3)
+    assert gc.get_freeze_count() <= frozen, "what sessions make stays in the collector's sight"
+    for number in range(garbage.NEW_MODULES):
+        monkeypatch.setitem(sys.modules, f"large_library_{number}", types.ModuleType(f"large_library_{number}"))
+    deadline = time.monotonic() + 10
+    while gc.get_freeze_count() < frozen + len(kept) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert gc.get_freeze_count() >= frozen + len(kept)
 
 
 def test_an_interval_of_nothing_is_refused() -> None:

@@ -43,12 +43,14 @@ function hover(view, index, spoken = false) {
   announce(view.root, `${view.data.tokens[index]} → ${strongest.map(([w, j]) => `${view.data.tokens[j]} ${w.toFixed(2)}`).join(", ")}`);
 }
 
-/* One line when the sentence fits, else a list from top to bottom. */
+/* One line when the sentence fits, if need be in small type; else a list from top to bottom. */
 function layout(view) {
   const { box, list, root } = view;
-  box.className = "arcs across";
   list.style.gap = "";
-  view.across = list.scrollWidth <= root.clientWidth;
+  view.across = ["arcs across", "arcs across small"].some((name) => {
+    box.className = name;
+    return list.scrollWidth <= root.clientWidth;
+  });
   // A short sentence takes the width at hand, so that its arcs and numbers have room.
   const spare = (root.clientWidth - list.scrollWidth) / Math.max(1, list.childElementCount - 1);
   if (view.across) list.style.gap = `${Math.min(22, 3 + Math.max(0, spare))}px`;

@@ -137,8 +137,8 @@ function measure(view) {
   view.cols.classList.toggle("numbered", view.data.numberedCols);
   view.rows.classList.toggle("tight", cell < 13);
   const stride = (names, room, need) => {
-    const step = Math.max(1, Math.ceil(need / room));
-    [...names.children].forEach((name, k) => name.classList.toggle("skip", k % step !== 0));
+    const step = Math.max(1, Math.ceil(need / room)), all = [...names.children];
+    all.forEach((name, k) => name.classList.toggle("skip", k % step !== 0 || (all.length - k) * room < 0.75 * need));
   };
   stride(view.rows, cell + view.gap, 11);
   stride(view.cols, width, view.data.numberedCols ? 18 : 12);

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from lab.figures.frame import Range, checked_range, finite_vector, framed, literal
 from lab.theme import Role, palette
 
-_SERIES_ROLES: tuple[Role, ...] = ("weights", "q", "k", "v", "loss", "masked")
+# Blue, orange and green mean query, key and value: a series takes one only when the caller says so.
+_SERIES_ROLES: tuple[Role, ...] = ("weights", "neutral", "loss", "masked")
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -117,8 +118,11 @@ def line(
         )
     framed(figure, alt=alt, dark=dark, height=300, columns=("series", "x", "y"))
     longest = max(len(name) for name in series)
+    across_range = checked_range("x_range", x_range)
+    if across_range is None and across.min() < across.max():
+        across_range = [float(across.min()), float(across.max())]
     figure.update_layout(margin_r=16 + 8 * min(longest, 24))
-    figure.update_xaxes(title_text=literal(x_title), range=checked_range("x_range", x_range), showgrid=False)
+    figure.update_xaxes(title_text=literal(x_title), range=across_range, showgrid=False, zeroline=False)
     figure.update_yaxes(title_text=literal(y_title), range=checked_range("y_range", y_range))
     return figure
 

@@ -27,7 +27,7 @@ def _formula_rules() -> str:
 
 
 _CSS = f"""<style>
-[data-testid="stMainBlockContainer"] {{ max-width: {PAGE_WIDTH_PX}px; padding-top: 2.6rem; padding-bottom: 3rem; }}
+[data-testid="stMainBlockContainer"] {{ max-width: {PAGE_WIDTH_PX}px; padding: 2.6rem 2.75rem 3rem; }}
 [data-testid="stHeader"] {{ background: transparent; height: 2.4rem; min-height: 2.4rem; }}
 [data-testid="stMainBlockContainer"] h1 {{ letter-spacing: -0.2px; line-height: 1.2; text-wrap: balance;
   padding: 0.2rem 0 0.5rem; }}

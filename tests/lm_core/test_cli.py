@@ -251,3 +251,53 @@ def test_missing_argument_and_no_tokenizer(folder: Path, tmp_path: Path, capsys:
     save_pretrained(load_pretrained(folder).model, None, tmp_path)
     assert main(["score", "--model", str(tmp_path), "--text", "low"]) == 2
     assert "has no tokenizer.json" in capsys.readouterr().err
+
+
+# --- pretrain ---------------------------------------------------------------------------------------------------------
+
+RECIPE = """
+name = "tiny"
+held_out = 0.2
+prompts = ["low"]
+[[data]]
+path = "stories.txt"
+[tokenizer]
+vocab_size = 270
+[model]
+family = "llama"
+d_model = 16
+n_layers = 1
+n_heads = 2
+d_mlp = 24
+context_length = 16
+[train]
+n_steps = 6
+batch_size = 2
+n_tokens = 8
+optimizer = "adamw"
+warmup = 2
+validate_every = 3
+validation_batches = 1
+save_every = 3
+"""
+
+
+def test_pretrain_makes_a_model_that_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    stories = [f"The cat number {i} sat low on a lower mat and slept." for i in range(40)]
+    (tmp_path / "stories.txt").write_text("<|endoftext|>".join(stories))
+    command = ["pretrain", "--config", str(tmp_path / "recipe.toml"), "--data", str(tmp_path),
+               "--out", str(tmp_path / "out"), "--device", "cpu"]  # fmt: skip
+    assert main(command) == 0
+    shown = capsys.readouterr().err
+    assert "step 3/6" in shown and "selection" in shown and "tok/s" in shown
+    model = tmp_path / "out" / "model"
+    assert main(["score", "--model", str(model), "--text", "The cat sat low", "--json"]) == 0
+    assert _json(capsys)["start_token"] == "<|endoftext|>"
+    theirs, ours = transformers.AutoModelForCausalLM.from_pretrained(model), load_pretrained(model)
+    ids = torch.tensor([ours.encode("The cat sat")])
+    with torch.no_grad():
+        assert (theirs(ids).logits - ours.model(ids)).abs().max() <= 1e-5
+    assert main(command) == 2, "finished: there is nothing left to do"
+    assert "already holds all 6 steps" in capsys.readouterr().err
+    assert main([*command[:2], str(tmp_path / "gone.toml"), *command[3:]]) == 2

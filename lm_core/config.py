@@ -55,6 +55,10 @@ class DecoderConfig:
         _require_positive(self, "vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads")
         _require_positive(self, "d_head", "d_mlp", "context_length")
         _require_known_activation(self.activation)
+        if self.positions not in ("learned", "rope"):
+            raise ValueError(f"unknown positions {self.positions!r}: use learned or rope")
+        if self.norm not in ("layer_norm", "rms_norm"):
+            raise ValueError(f"unknown norm {self.norm!r}: use layer_norm or rms_norm")
         if self.n_heads % self.n_kv_heads:
             raise ValueError(f"n_heads {self.n_heads} is not divisible by n_kv_heads {self.n_kv_heads}")
         if self.positions == "rope" and self.d_head % 2:

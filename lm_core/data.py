@@ -70,7 +70,8 @@ class TokenStream:
         """Inputs and targets int64 [B T] of training step `step`; the same (step, seed) gives the same batch.
 
         Every epoch cuts the stream into windows at another offset and visits them in another order, so each token is
-        seen once an epoch. Nothing has to be remembered between steps: that is what makes a resumed run exact.
+        predicted once an epoch, but for a rest shorter than two windows at the ends, another one each time. Nothing
+        has to be remembered between steps: that is what makes a resumed run exact.
         Raises ValueError when the stream is shorter than one window.
         """
         windows = (len(self.token_ids) - 1) // n_tokens - 1  # one less, to leave room for the offset

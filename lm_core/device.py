@@ -28,6 +28,8 @@ def pick(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:0 ... or mps") from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"device {name!r} is none that lm_core computes on: use auto, cpu, cuda, cuda:0 ... or mps")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r} asked for, but {torch.cuda.device_count()} CUDA devices are visible")
     if device.type == "mps" and not torch.backends.mps.is_available():

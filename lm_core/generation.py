@@ -8,9 +8,23 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lm_core.model import Decoder
+from lm_core.model import Decoder, KVCache
 from lm_core.ops import REFERENCE, Ops
 from lm_core.sampling import SamplingConfig
+
+
+def next_token(
+    model: Decoder, text: Tensor, cache: KVCache | None, sampling: SamplingConfig, uniform: Tensor, ops: Ops
+) -> Tensor:
+    """One step of writing: the id that follows `text`, chosen with the drawn numbers; all on the model's device.
+
+    text int [B T], of which the cache holds the first `cache.length`; uniform [B] -> int64 [B 1].
+    """
+    if ops is not REFERENCE:
+        logits = model.trace(text, ops=ops).logits
+    else:
+        logits = model(text if cache is None else text[:, cache.length :], cache=cache)
+    return ops.sample(logits[:, -1], sampling, uniform)[:, None]
 
 
 @torch.no_grad()
@@ -37,17 +51,13 @@ def generate(
     text = token_ids.to(device)[None]
     if text.shape[1] > room:
         raise ValueError(f"the prompt has {text.shape[1]} tokens, but this model sees at most {room}")
-    own_code = ops is not REFERENCE
-    cache = model.new_cache(1, min(room, text.shape[1] + max_new)) if use_cache and not own_code else None
-    new = text
+    cached = use_cache and ops is REFERENCE
+    cache = model.new_cache(1, min(room, text.shape[1] + max_new)) if cached else None
     for _ in range(max_new):
-        if own_code:
-            logits = model.trace(text, ops=ops).logits
-        else:
-            logits = model(new if cache else text, cache=cache)
         uniform = torch.rand(1, generator=random).to(device)
-        new = ops.sample(logits[:, -1], sampling, uniform)[:, None]
-        yield int(new)
-        if int(new) in stop_ids or text.shape[1] == room:
+        new = next_token(model, text, cache, sampling, uniform, ops)
+        token = int(new)
+        yield token
+        if token in stop_ids or text.shape[1] == room:
             return
         text = torch.cat([text, new], dim=1)

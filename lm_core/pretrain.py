@@ -21,7 +21,7 @@ from lm_core import device as devices
 from lm_core.data import TokenStream
 from lm_core.model import Decoder
 from lm_core.optim import SCHEDULES, build_optimizers, set_learning_rate
-from lm_core.training_state import load_state, save_state
+from lm_core.training_state import find_state, load_state, save_state
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ def pretrain(
 ) -> Iterator[Record]:
     """Train `model` in place, one record a step; with `folder`, save a state every `save_every` steps and resume there.
 
-    The same config and seed give the same batches, also after a resume. Raises FloatingPointError when the loss is no
-    longer a number: the last saved state is then still good.
+    The same config and seed give the same batches, also after a resume. Raises FloatingPointError when loss or gradient
+    are no longer numbers: the last saved state is then still good.
     """
     device = model.embed_tokens.weight.device
     optimizers = build_optimizers(
@@ -131,7 +131,7 @@ def pretrain(
         weight_decay=config.weight_decay, betas=(config.beta1, config.beta2),
     )  # fmt: skip
     first, before = 0, 0.0
-    if folder is not None and (folder / "state.json").exists():
+    if folder is not None and find_state(folder) is not None:
         saved = load_state(folder, model, optimizers)
         first, before = saved["step"], saved["seconds"]
     share_at, start = SCHEDULES[config.schedule], time.perf_counter()
@@ -141,12 +141,14 @@ def pretrain(
         tick = time.perf_counter()
         inputs, targets = train.batch(step, config.seed, config.batch_size, config.n_tokens)
         loss, norm = train_step(model, optimizers, inputs.to(device), targets.to(device), config.clip_norm)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise FloatingPointError(f"the loss is {value} at step {step}: lower the learning rate")
+        value, grad_norm = loss.item(), norm.item()
+        if not (math.isfinite(value) and math.isfinite(grad_norm)):  # a finite loss can have an infinite gradient
+            raise FloatingPointError(
+                f"the loss is {value} and the gradient norm {grad_norm} at step {step}: lower the learning rate"
+            )
         now = time.perf_counter()
         speed = config.batch_size * config.n_tokens / (now - tick)
-        record = Record(step + 1, value, norm.item(), share, speed, before + now - start)
+        record = Record(step + 1, value, grad_norm, share, speed, before + now - start)
         last = step + 1 == config.n_steps
         if last or (step + 1) % config.validate_every == 0:
             record = replace(record, validation_loss=validation_loss(model, validation, config))

@@ -21,7 +21,7 @@ from lm_core.model import Decoder
 from lm_core.pretrain import PretrainConfig, Record, pretrain
 from lm_core.tokenizer import BPETokenizer, train_bpe
 from lm_core.tokenizer_files import load_tokenizer, save_tokenizer_json
-
+from lm_core.training_state import find_state
 
 FAMILIES: dict[str, Callable[..., DecoderConfig]] = {"gpt2": gpt2_config, "llama": llama_config}
 
@@ -118,7 +118,8 @@ def train_recipe(recipe: Recipe, data: Path, out: Path, device: torch.device) ->
     model = fresh_model(recipe).to(device)
     facts: dict[str, Any] = {"recipe": recipe.name, "train_tokens": len(train)}
     state = out / "state"
-    done = json.loads((state / "state.json").read_text())["step"] if (state / "state.json").exists() else 0
+    saved = find_state(state)
+    done = json.loads((saved / "state.json").read_text(encoding="utf-8"))["step"] if saved else 0
     log = out / "log.jsonl"
     kept = log.read_text().splitlines()[:done] if log.exists() else []  # drop what a killed run wrote past its save
     log.write_text("".join(line + "\n" for line in kept))

@@ -107,5 +107,7 @@ def sample(logits: Tensor, config: SamplingConfig, uniform: Tensor | None = None
     if uniform is None:
         raise ValueError("a draw at temperature > 0 needs `uniform` numbers")
     cumulative = softmax(filtered).cumsum(dim=-1)
-    target = uniform.to(cumulative)[:, None] * cumulative[:, -1:]  # rounding can leave the last sum below 1
+    # 1 − 2⁻²⁴ is the largest float32 below 1: a 0.99999999 rounded up to 1 would land beyond the last kept token.
+    below_one = uniform.to(cumulative).clamp(max=1 - 2**-24)
+    target = below_one[:, None] * cumulative[:, -1:]  # rounding can leave the last sum below 1
     return torch.searchsorted(cumulative, target, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)

@@ -32,23 +32,30 @@ def save_state(folder: Path, model: nn.Module, optimizers: list[torch.optim.Opti
         with open(file, "rb+") as handle:
             os.fsync(handle.fileno())
     old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
+    if folder.exists():  # otherwise `old` is the only whole state: keep it until the new one is in place
+        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     temporary.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def find_state(folder: Path) -> Path | None:
+    """Where the last whole state lies, or None: `folder`, or `<folder>.old` after a kill between two renames."""
+    places = (folder, folder.with_name(folder.name + ".old"))
+    return next((place for place in places if (place / "state.json").exists()), None)
 
 
 @torch.no_grad()
 def load_state(folder: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
     """Put model and optimizers back as they were saved and return the facts.
 
-    A save cut short between its two renames has left `<folder>.old`; that one is read then.
+    A save cut short between its two renames has left `<folder>.old`; that one is read then (`find_state`).
     Raises FileNotFoundError when there is neither, ValueError when the weights do not fit the model.
     """
-    if not folder.exists() and folder.with_name(folder.name + ".old").exists():
-        folder = folder.with_name(folder.name + ".old")
-    tensors = load_file(folder / "state.safetensors")
+    found_in = find_state(folder)
+    if found_in is None:
+        raise FileNotFoundError(f"no saved state in {folder.name}")
+    tensors = load_file(found_in / "state.safetensors")
     for name, parameter in model.named_parameters():
         saved = tensors.get(f"model.{name}")
         if saved is None or saved.shape != parameter.shape:
@@ -62,5 +69,5 @@ def load_state(folder: Path, model: nn.Module, optimizers: list[torch.optim.Opti
                 _, _, index, slot = key.split(".")
                 state.setdefault(int(index), {})[slot] = value
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    facts: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    facts: dict[str, Any] = json.loads((found_in / "state.json").read_text(encoding="utf-8"))
     return facts

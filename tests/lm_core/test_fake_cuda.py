@@ -162,6 +162,7 @@ def test_every_step_of_writing_stays_on_the_device(
         _count_on(next_token(decoder, text, None, sampling, uniform, REFERENCE))
         _count_on(next_token(decoder, text, None, sampling, uniform, Ops(rotate=rotate_interleaved)))
         text = torch.cat([text, new], dim=1)
+    _count_on(decoder(_ids(mode, 1, 2), cache=cache))  # several new tokens at once: they need a mask
 
 
 def _optimizers(model: Decoder, kind: str) -> list[torch.optim.Optimizer]:

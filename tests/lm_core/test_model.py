@@ -111,6 +111,15 @@ def test_the_encoders_two_paths_are_one(with_padding: bool) -> None:
     assert not torch.equal(model(ids, allowed, segments), model(ids, allowed))
 
 
+def test_the_next_sentence_head_reads_the_first_position() -> None:
+    model, ids = _encoder(next_sentence_head=True), _ids()
+    assert model.pooler is not None and model.next_sentence is not None
+    trace = model.trace(ids)
+    first = trace.layers[-1].resid_post[:, 0]
+    torch.testing.assert_close(trace.next_sentence, model.next_sentence(model.pooler(first).tanh()), **EXACT)
+    assert _encoder().trace(ids).next_sentence is None
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_pre_norm_the_stream_is_the_sum_of_what_was_added(name: str) -> None:
     trace = _decoder(name).trace(_ids())

@@ -108,6 +108,11 @@ def lesson(slug: str) -> Lesson:
     raise KeyError(f"no lesson {slug!r} in lab/course.py")
 
 
+def part_of(wanted: Lesson) -> Part:
+    """The part that a lesson of the catalogue belongs to."""
+    return next(part for part in PARTS if wanted in part.lessons)
+
+
 def navigation() -> Any:
     """Build Streamlit's navigation from the open lessons, titles in the session's language; returns the page to run."""
     sections = {

@@ -49,10 +49,10 @@ function layout(view) {
   list.style.gap = "";
   view.across = ["arcs across", "arcs across small"].some((name) => {
     box.className = name;
-    return list.scrollWidth <= root.clientWidth;
+    return list.scrollWidth <= root.clientWidth - 2;
   });
   // A short sentence takes the width at hand, so that its arcs and numbers have room.
-  const spare = (root.clientWidth - list.scrollWidth) / Math.max(1, list.childElementCount - 1);
+  const spare = (root.clientWidth - 2 - list.scrollWidth) / Math.max(1, list.childElementCount - 1);
   if (view.across) list.style.gap = `${Math.min(22, 3 + Math.max(0, spare))}px`;
   if (!view.across) box.className = "arcs down";
   const height = Math.min(200, 60 + 14 * view.data.tokens.length);

@@ -141,7 +141,7 @@ function measure(view) {
     all.forEach((name, k) => name.classList.toggle("skip", k % step !== 0 || (all.length - k) * room < 0.75 * need));
   };
   stride(view.rows, cell + view.gap, 11);
-  stride(view.cols, width, view.data.numberedCols ? 18 : 12);
+  stride(view.cols, width, view.data.numberedCols ? 6 + 9 * String(n).length : 12);
   if (m * n > MOST_ELEMENTS) paintCanvas(view, cell);
   place(view, view.hover, view.at);
   place(view, view.sel, view.data.selected);

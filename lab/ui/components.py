@@ -35,8 +35,10 @@ import streamlit as st
 from numpy.typing import ArrayLike
 from streamlit.components.v2.types import ComponentRenderer
 
+from lab.source import Source
 from lab.theme import DARK, LIGHT, Role, css_variables
 from lab.ui import payloads
+from lab.ui.code_colours import source_payload
 from lab.ui.payloads import Scale
 
 RELEASED = -1  # what `arcs` returns when the reader lets go of the held token
@@ -66,6 +68,7 @@ _matrix = _register("matrix")
 _arcs = _register("arcs")
 _operand_strip = _register("operand_strip")
 _step_bar = _register("step_bar")
+_source = _register("source")
 
 
 def _mount(
@@ -255,3 +258,15 @@ def step_bar(
     return _mount(
         _step_bar, "step", key, data, lambda raw: payloads.answered_index(raw, len(data["titles"])), on_select
     )
+
+
+def source(found: Source, marked: str, *, key: str, label: str, more: str, less: str) -> None:
+    """The code of one function with the line that holds `marked` picked out; the docstring's details fold.
+
+    Args:
+        label: what it is, for a screen reader. more, less: what the fold's button says.
+
+    Raises:
+        ValueError: no line of the function holds `marked`.
+    """
+    _source(key=key, data=source_payload(found, marked, label=label, more=more, less=less))

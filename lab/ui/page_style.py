@@ -38,6 +38,19 @@ _CSS = f"""<style>
 [data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primary"] p {{
   color: light-dark({LIGHT.on_accent}, {DARK.on_accent}); }}
 [class*="st-key-prose"] p, [class*="st-key-prose"] li {{ max-width: {PROSE_WIDTH}; }}
+[class*="st-key-formula"] .katex {{ font-size: 1rem; }}
+[class*="st-key-formula"] [data-testid="stMarkdown"], [class*="st-key-formula"] [data-testid="stMarkdown"] > div,
+[class*="st-key-formula"] [data-testid="stMarkdownContainer"] {{ width: 100%; }}
+[class*="st-key-formula"] .katex-display {{ margin: 0; padding: 0.3em 0; overflow: auto hidden; }}
+[class*="st-key-formula"] .katex-display, [class*="st-key-formula"] .katex-display > .katex {{ text-align: left; }}
+[data-testid="stSliderThumbValue"] {{ white-space: nowrap; }}
+[class*="st-key-figure_head"] {{ gap: 0.6rem; min-height: 0; }}
+[class*="st-key-figure_head"] p {{ font-size: 0.9rem; }}
+.st-key-walk_buttons button {{ padding: 0.5rem 1.3rem; }}
+.st-key-tools button {{ min-height: 0; padding: 0.15rem 0.6rem; }}
+.st-key-tools p {{ font-size: 0.85rem; }}
+[class*="st-key-figure_head"] button {{ min-height: 0; padding: 0.1rem 0.5rem; }}
+[class*="st-key-predict"] {{ border-left: 3px solid light-dark({LIGHT.accent}, {DARK.accent}); padding-left: 1rem; }}
 {_formula_rules()}
 @media (max-width: {PHONE_WIDTH_PX}px) {{
   [data-testid="stMainBlockContainer"] {{ padding-left: 1rem; padding-right: 1rem; }}

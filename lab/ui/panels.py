@@ -1,0 +1,149 @@
+"""The panels around a figure: prose, formula, code, question, CSV."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import streamlit as st
+
+from lab import lessons
+from lab.course import Lesson, part_of
+from lab.language import current, text
+from lab.lessons import Markdown, escape_markdown
+from lab.source import source_of
+from lab.theme import Role, latex_colour
+from lab.ui import components, view
+
+COLOURS = {"q": "blue", "k": "orange", "v": "green", "weights": "violet", "loss": "red"}
+
+
+def word(label: str, role: str | None = None) -> Markdown:
+    """A token in a sentence: bold, inert, in the colour of its role."""
+    bold = f"**{escape_markdown(label)}**"
+    return Markdown(f":{COLOURS[role]}[{bold}]" if role else bold)
+
+
+def prose(slug: str, id: str, **values: object) -> None:
+    """One section of a lesson, its placeholders filled."""
+    with st.container(key=f"prose_{slug}_{id}"):
+        st.markdown(lessons.section(slug, id, current()).fill(**values))
+
+
+def tex_name(label: str, position: int) -> str:
+    r"""A token as a subscript of a formula: its letters where KaTeX can print them, else its place, from 1.
+
+    >>> tex_name("␣bird", 8), tex_name("猫", 2), tex_name("$x", 0)
+    ('\\text{bird}', '3', '1')
+    """
+    letters = label.removeprefix("␣")
+    return rf"\text{{{letters}}}" if re.fullmatch(r"[A-Za-z]{1,12}", letters) else str(position + 1)
+
+
+def tex(role: Role, symbol: str) -> str:
+    """A symbol in the colour of its role."""
+    return rf"\textcolor{{{latex_colour(role)}}}{{{symbol}}}"
+
+
+def tex_sum(pairs: Sequence[tuple[float, float]], decimals: int = 2, shown: int = 2) -> str:
+    r"""A sum of products, its first and last terms written out: `a·b + c·d + … + y·z`.
+
+    >>> tex_sum([(1, 2), (3, -4)], decimals=0)
+    '1 \\cdot 2 + 3 \\cdot (-4)'
+    """
+
+    def term(a: float, b: float) -> str:
+        left, right = f"{a:.{decimals}f}", f"{b:.{decimals}f}"
+        return rf"{left if a >= 0 else f'({left})'} \cdot {right if b >= 0 else f'({right})'}"
+
+    terms = [term(a, b) for a, b in pairs]
+    if len(terms) > shown + 1:
+        terms = [*terms[:shown], r"\dots", terms[-1]]
+    return " + ".join(terms)
+
+
+def formula(lines: Sequence[str], label: str | None = None) -> None:
+    """A formula, and below it the same formula with the numbers of the chosen cell, line by line."""
+    st.caption(label or text("panel.formula"))
+    rows = [lines[0], *(rf"\quad {line}" for line in lines[1:])]
+    with st.container(key=f"formula_{zlib.crc32(lines[0].encode())}"):
+        st.latex(r"\begin{array}{l} " + r" \\[0.5em] ".join(rows) + r" \end{array}")
+
+
+def source(function: Callable[..., Any], line: str) -> None:
+    """The code of `function` as it ran, the decisive line marked, with its place in the repository."""
+    found = source_of(function)
+    place = f"{found.file} : {found.find(line)}"
+    with st.container(horizontal=True, horizontal_alignment="distribute", key=f"place_{function.__qualname__}"):
+        st.caption(text("panel.source"), width="content")
+        st.caption(place, width="content")
+    components.source(
+        found,
+        line,
+        key=f"source_{function.__qualname__}",
+        label=place,
+        more=text("panel.more"),
+        less=text("panel.less"),
+    )
+
+
+def figure_head(title: str, csv: str, file: str, control: Callable[[], None] | None = None) -> None:
+    """The line above a figure: what it shows, a control of its drawing, and its numbers to take away."""
+    with st.container(
+        horizontal=True, horizontal_alignment="left", vertical_alignment="center", key=f"figure_head_{file}"
+    ):
+        st.markdown(title, width="stretch")
+        if control is not None:
+            control()
+        st.download_button(
+            text("panel.csv"), csv, file_name=f"{file}.csv", mime="text/csv", type="tertiary", key=f"csv_{file}"
+        )
+
+
+def predict(key: str, question: str, options: Sequence[str], right: int, reveal: str, *, about: object = None) -> None:
+    """A question to answer before the model does. The answer is the model's; a wrong guess is no failure.
+
+    `options` are shown inert; `about` is what the question depends on: when it changes, the guess is forgotten.
+    """
+    state = f"guess.{key}.{about!r}"
+    with st.container(key=f"predict_{key}", border=False):
+        st.caption(text("panel.predict"))
+        st.markdown(question)
+        guess = st.pills(
+            text("panel.predict"),
+            range(len(options)),
+            format_func=lambda i: escape_markdown(options[i]),
+            key=state,
+            label_visibility="collapsed",
+        )
+        if guess is not None:
+            st.markdown(text("panel.right" if guess == right else "panel.wrong") + " " + reveal)
+
+
+def predict_section(
+    slug: str, step: str, options: Sequence[str], right: int, *, about: object = None, **values: object
+) -> None:
+    """`predict` with the sections `<step>_predict` and `<step>_reveal` of a lesson."""
+    asked, revealed = (lessons.section(slug, f"{step}_{part}", current()) for part in ("predict", "reveal"))
+    fill = {name: value for name, value in values.items() if name in asked.placeholders}
+    answer = {name: value for name, value in values.items() if name in revealed.placeholders}
+    predict(step, asked.fill(**fill), options, right, revealed.fill(**answer), about=about)
+
+
+def page_tools(lesson: Lesson) -> tuple[str, bool]:
+    """The quiet line on top of a lesson: where we are, model or toy numbers, steps or whole page."""
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="tools"):
+        st.caption(f"{part_of(lesson).title()} / {lesson.title()}", width="content")
+        with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", width="content"):
+            modes = ("model", "toy")
+            st.session_state["mode_menu"] = view.get("mode") if view.get("mode") in modes else "model"
+            mode = st.segmented_control(
+                text("controls.mode"), modes, key="mode_menu", required=True, label_visibility="collapsed",
+                format_func=lambda m: text(f"controls.mode_{m}"),
+                on_change=lambda: view.put("mode", st.session_state["mode_menu"]),
+            )  # fmt: skip
+            whole = st.toggle(text("walk.whole_page"), key="whole_page", persist_state="session")
+    view.put("mode", mode if mode != "model" else None)
+    return str(mode), bool(whole)

@@ -1,0 +1,86 @@
+"""What the reader looks at: sentence, layer, head, two words, step. It travels with them and stands in the URL.
+
+The values are plain entries of the session, not widgets' own: so they outlive a page switch, and a click in a figure
+can change them. Each run mirrors them to the query parameters `text, layer, head, q, k, step, mode` (layers, heads and
+positions count from 1 there, as on the screen); a query that is not the mirror of the last run is a link or a reload,
+and is taken over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+LONGEST_TEXT = 300  # characters in an address
+_MIRROR = "view.mirror"
+_KEYS = ("text", "layer", "head", "q", "k", "step", "mode", "model")
+
+
+@dataclass(frozen=True)
+class View:
+    """layer, head, query and key count from 0 and fit the model and the text at hand."""
+
+    layer: int
+    head: int
+    query: int
+    key: int
+
+
+def get(name: str, default: Any = None) -> Any:
+    """One value of the view, or `default` while it has none."""
+    return st.session_state.get(f"view.{name}", default)
+
+
+def put(name: str, value: Any) -> None:
+    """Set one value of the view; None forgets it."""
+    st.session_state[f"view.{name}"] = value
+
+
+def adopt_address() -> None:
+    """Take over what a link says; call it before anything reads the view. Nonsense in it is ignored."""
+    query = {name: st.query_params[name] for name in _KEYS if name in st.query_params}
+    if query and query != st.session_state.get(_MIRROR):
+        for name, value in query.items():
+            if name in ("layer", "head", "q", "k"):
+                put(name, int(value) - 1 if value.isascii() and value.isdecimal() and len(value) < 6 else None)
+            else:
+                put(name, value)
+
+
+def mirror_address(*names: str) -> None:
+    """Write the named values to the query parameters (and drop the others of the view); call it last."""
+    wanted: dict[str, str] = {}
+    for name in names:
+        value = get(name)
+        if value is not None and not (name == "text" and len(value) > LONGEST_TEXT):
+            wanted[name] = str(value + 1) if name in ("layer", "head", "q", "k") else str(value)
+    for name in _KEYS:
+        if name in wanted and st.query_params.get(name) != wanted[name]:
+            st.query_params[name] = wanted[name]
+        elif name not in wanted and name in st.query_params:
+            del st.query_params[name]
+    st.session_state[_MIRROR] = wanted
+
+
+def settle(n_layers: int, n_heads: int, n_tokens: int, layer: int, head: int) -> View:
+    """The view as it fits this model and text; `layer` and `head` stand in where none was chosen.
+
+    The query is by default the last word, the key the word before it.
+    """
+
+    def within(name: str, default: int, count: int) -> int:
+        value = get(name)
+        fitting = value if isinstance(value, int) and 0 <= value < count else min(max(default, 0), count - 1)
+        return int(fitting)
+
+    query = within("q", n_tokens - 1, n_tokens)
+    view = View(
+        within("layer", layer, n_layers), within("head", head, n_heads), query, within("k", query - 1, n_tokens)
+    )
+    put("layer", view.layer)
+    put("head", view.head)
+    put("q", view.query)
+    put("k", view.key)
+    return view

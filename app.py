@@ -8,11 +8,13 @@ from pathlib import Path
 import streamlit as st
 
 from lab import course, garbage, language
-from lab.ui import page_style
+from lab.ui import first_visit, page_style
 
 SHELL_CSS = Path(__file__).parent / "assets" / "css" / "shell.css"
 
-garbage.start()
+first_run_of_all = garbage.start()
+if first_run_of_all and first_visit.came_by_deep_link():
+    first_visit.load_again()
 language.choose()
 page = course.navigation()
 st.set_page_config(page_title=f"{page.title} · LM Lab", layout="wide")

@@ -93,7 +93,7 @@ def gpt2_config(
     """
     return DecoderConfig(
         vocab_size=vocab_size, d_model=d_model, n_layers=n_layers, n_heads=n_heads, n_kv_heads=n_heads,
-        d_head=_divide(d_model, n_heads), d_mlp=d_mlp or 4 * d_model, context_length=context_length,
+        d_head=_divide(d_model, n_heads), d_mlp=4 * d_model if d_mlp is None else d_mlp, context_length=context_length,
         positions="learned", norm="layer_norm", norm_eps=norm_eps, activation=activation, gated_mlp=False,
         attention_bias=True, mlp_bias=True, tie_embeddings=tie_embeddings,
     )  # fmt: skip

@@ -37,7 +37,8 @@ def read_documents(path: Path) -> Iterator[Document]:
         with opener(path, "rt", encoding="utf-8") as lines:
             for line in lines:
                 row = json.loads(line)
-                yield Document(row["text"], row.get("title", path.name), float(row.get("simple", 1.0)))
+                book = row.get("title") or row.get("source") or path.name
+                yield Document(row["text"], book, float(row.get("simple", 1.0)))
     elif stem.endswith(".txt"):
         with opener(path, "rt", encoding="utf-8") as file:
             for i, text in enumerate(file.read().split(SEPARATOR)):

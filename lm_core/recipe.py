@@ -98,7 +98,9 @@ def prepare(recipe: Recipe, data: Path, out: Path) -> tuple[BPETokenizer, TokenS
             for document, held_out, repeat in rows:
                 if held_out == wanted:
                     ids.extend([tokenizer.bos_id or 0, *tokenizer.encode(document.text)] * (1 if wanted else repeat))
-            np.save(file, np.array(ids, dtype=np.uint16 if recipe.tokenizer_vocab <= 65536 else np.int32))
+            partial = file.with_suffix(".partial.npy")  # a kill while writing must not leave half a stream
+            np.save(partial, np.array(ids, dtype=np.uint16 if recipe.tokenizer_vocab <= 65536 else np.int32))
+            partial.replace(file)
     tokenizer = load_tokenizer(out)
     return (
         tokenizer,

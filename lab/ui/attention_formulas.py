@@ -125,7 +125,7 @@ def masked(reading: Reading) -> list[str]:
     rule = r"\le" if reading.view.key <= reading.view.query else ">"
     return [
         rf"\mathrm{{masked}}_{{{i},{j}}} = {number(float(reading.head('masked')[cell]))}"
-        rf" \quad \text{{as }} {reading.view.key + 1} {rule} {reading.view.query + 1}"
+        rf", \qquad {tex('k', str(reading.view.key + 1))} {rule} {tex('q', str(reading.view.query + 1))}"
     ]
 
 

@@ -91,6 +91,7 @@ def _spot_the_mistake() -> None:
 
 def show() -> None:
     """The whole of the toy mode."""
+    st.title(lessons.section(SLUG, "toy", current()).title, anchor=False)
     prose(SLUG, "toy")
     st.button(text("self_attention.toy_reset"), on_click=_reset, type="tertiary")
     tables = dict(zip(("q", "k", "v"), st.columns(3, gap="medium"), strict=True))

@@ -159,7 +159,7 @@ def softmax(r: Reading) -> None:
     left, right = sides()
     with left:
         prose(SLUG, "softmax")
-        tau = st.slider(text("controls.temperature"), 0.1, 5.0, 1.0, 0.1, key="temperature")
+        tau = st.slider(text("controls.temperature"), 0.1, 5.0, 1.0, 0.1, format="%.1f", key="temperature")
         weights = r.head("weights") if tau == 1 else maps.tempered(r, tau)
         formula(formulas.weight(r, r.head("masked")[i].astype(np.float64), float(weights[i, j]), tau))
         row_of_weights(r, {t("weights_of", query=r.query): weights[i]}, "softmax")

@@ -1,0 +1,74 @@
+"""`python -m lm_core evaluate`: the figures of a model card, with progress."""
+
+import argparse
+import gzip
+import json
+import sys
+import time
+from pathlib import Path
+
+from lm_core import device as devices
+from lm_core.checkpoint import load_pretrained
+from lm_core.data import read_documents
+from lm_core.evaluate import minimal_pair_accuracy, read_minimal_pairs, score_texts
+from lm_core.model import Decoder
+
+
+def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Register `evaluate`."""
+    parser = verbs.add_parser("evaluate", help="bits per byte on texts, accuracy on minimal pairs")
+    parser.add_argument("--model", required=True, help="bundled:NAME, folder:PATH, hub:owner/name@revision or a path")
+    parser.add_argument("--data", type=Path, required=True, help=".jsonl or .txt (also .gz); BLiMP's format is known")
+    parser.add_argument("--stride", type=int, help="how far the window moves (default: half the context)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--device", default="auto")
+    parser.set_defaults(run=run)
+
+
+def _holds_pairs(path: Path) -> bool:
+    """Whether the first line of a file is a minimal pair."""
+    opener = gzip.open if path.name.endswith(".gz") else open
+    with opener(path, "rt", encoding="utf-8") as lines:
+        return '"sentence_good"' in lines.readline()
+
+
+class _Progress:
+    """A line on stderr that is written again, at most twice a second."""
+
+    def __init__(self) -> None:
+        self.start = self.last = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self.last >= 0.5 or done == total:
+            self.last = now
+            left = (now - self.start) / done * (total - done)
+            print(f"\r{done:,} of {total:,}  {left:.0f} s left   ", end="", file=sys.stderr, flush=True)
+        if done == total:
+            print(file=sys.stderr)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Load, measure, print."""
+    path = Path(options.model)
+    loaded = load_pretrained(path if path.is_dir() else options.model, device=devices.pick(options.device))
+    if not isinstance(loaded.model, Decoder) or loaded.tokenizer is None:
+        raise ValueError(f"{options.model} is no causal model with a tokenizer")
+    if _holds_pairs(options.data):
+        pairs = read_minimal_pairs(options.data)
+        shares = minimal_pair_accuracy(loaded.model, loaded.tokenizer, pairs, progress=_Progress())
+        figures: dict[str, float] = {"mean": sum(shares.values()) / len(shares), **shares}
+    else:
+        texts = [document.text for document in read_documents(options.data)]
+        score = score_texts(loaded.model, loaded.tokenizer, texts, stride=options.stride, progress=_Progress())
+        figures = {
+            "bits_per_byte": score.bits_per_byte,
+            "perplexity": score.perplexity,
+            "tokens": score.n_tokens,
+            "bytes": score.n_bytes,
+        }
+    if options.json:
+        print(json.dumps(figures))
+    else:
+        width = max(map(len, figures))
+        print("\n".join(f"{name:<{width}}  {value:,.4f}" for name, value in figures.items()))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lab import models
 from lab.source import CODE_HASH
 from lm_core.attention import AttentionTrace, attend
+from lm_core.checkpoint_error import CheckpointError
 from lm_core.config import DecoderConfig
 from lm_core.model import Decoder
 from lm_core.positions import rotary_angles
@@ -24,6 +25,13 @@ from lm_core.trace_arrays import trace_arrays
 MOST_TOKENS = 128  # what a screen can show; the command line takes more
 START_LABEL = "⟨start⟩"  # the document-start token: every text of ours begins with it
 MOST_CHARACTERS = 2000  # cut before tokenising: ten thousand words cost nothing
+MOST_BYTES = 2**30  # of one trace; GPT-2 large takes half of it for 128 tokens
+
+
+class UnreadableTextError(ValueError):
+    """The model's tokenizer has no tokens for a text."""
+
+    reason = "no_tokens"
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,8 @@ def is_blank(text: str) -> bool:
 def trace(model: str, text: str) -> TextTrace:
     """Everything model `model` computes for `text`, at most `MOST_TOKENS` tokens of it.
 
-    Raises ValueError for a blank text or a model that cannot be loaded.
+    Raises ValueError for a blank text, what `models.load` raises, NotCausalError for an encoder, UnreadableTextError
+    for a text that the tokenizer cannot encode, and CheckpointError for a model with too many numbers to show.
     """
     if is_blank(text):
         raise ValueError("a text without anything to see")
@@ -73,14 +82,19 @@ def trace(model: str, text: str) -> TextTrace:
 def _trace(model: str, files: str, text: str, code: str) -> TextTrace:
     loaded = models.load(model)
     tokenizer = loaded.tokenizer
-    if tokenizer is None:
-        raise ValueError(f"{model} has no tokenizer: it cannot read text")
+    assert tokenizer is not None  # or `load` had raised
     if not isinstance(loaded.model, Decoder):
         raise models.NotCausalError(f"{model} is an encoder: every word sees every other")
     start = [] if loaded.start_id is None else [loaded.start_id]
-    token_ids = start + tokenizer.encode(text)
+    try:
+        token_ids = start + tokenizer.encode(text)
+    except ValueError as error:
+        raise UnreadableTextError(str(error)) from None
+    if not token_ids:
+        raise UnreadableTextError("the tokenizer gives no token for this text")
     room = min(MOST_TOKENS, loaded.model.config.context_length)
     kept = token_ids[:room]
+    _check_size(loaded.model.config, len(kept))
     device = loaded.model.embed_tokens.weight.device
     with models.compute_slots(), torch.no_grad():
         arrays = trace_arrays(loaded.model.trace(torch.tensor([kept], device=device)))
@@ -88,6 +102,14 @@ def _trace(model: str, files: str, text: str, code: str) -> TextTrace:
     if start:
         labels[0] = START_LABEL
     return TextTrace(labels, kept, bool(start), len(token_ids) - len(kept), arrays)
+
+
+def _check_size(c: DecoderConfig, n_tokens: int) -> None:
+    """A folder can ask for a million heads with few parameters: their maps are what fills the memory."""
+    a_token = c.n_layers * (c.n_heads * (4 * n_tokens + 6 * c.d_head) + 7 * c.d_model) + c.vocab_size
+    if (size := 4 * n_tokens * a_token) > MOST_BYTES:
+        sentence = f"the numbers of {n_tokens} tokens would take {size / 2**30:,.1f} GiB"
+        raise CheckpointError(f"{sentence}; the limit is {MOST_BYTES / 2**30:.1f} GiB", "too_large")
 
 
 @dataclass(frozen=True)
@@ -124,6 +146,13 @@ def head_weights(model: str, layer: int, head: int) -> HeadWeights:
         matrix(attention.w_q, own), matrix(attention.w_k, shared), matrix(attention.w_v, shared), w_o,
         bias(attention.w_q, own), bias(attention.w_k, shared), bias(attention.w_v, shared),
     )  # fmt: skip
+
+
+def output_column(model: str, layer: int, column: int) -> tuple[NDArray[np.float32], float]:
+    """The weights [H·Dh] and the bias with which W_O makes number `column` of what layer `layer` writes."""
+    w_o = models.load(model).model.blocks[layer].attention.w_o
+    weights: NDArray[np.float32] = w_o.weight.detach()[column].float().cpu().numpy()
+    return weights, 0.0 if w_o.bias is None else float(w_o.bias.detach()[column])
 
 
 @dataclass(frozen=True)

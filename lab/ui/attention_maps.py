@@ -209,6 +209,46 @@ def mix_strip(reading: Reading, column: int) -> None:
     )  # fmt: skip
 
 
+def softmax_strip(reading: Reading, temperature: float) -> None:
+    """The scores that the chosen query may see, less the largest; e to that; and each one's share of the sum."""
+    i = reading.view.query
+    label = reading.labels[i]
+    s = reading.head("masked")[i, : i + 1].astype(np.float64) / temperature
+    below = s - s.max()
+    powers = np.exp(below)
+    shares = powers / powers.sum()
+    components.operand_strip(
+        [
+            {"label": text("self_attention.below_max", query=label), "role": "weights", "symbol": "s−max",
+             "values": below},
+            {"label": text("self_attention.powers", total=f"{powers.sum():.4f}"), "role": "weights", "symbol": "e^",
+             "values": powers, "scale": 1.0},
+            {"label": text("self_attention.shares"), "role": "weights", "symbol": "w", "values": shares, "scale": 1.0},
+        ],
+        key="strip_softmax",
+    )  # fmt: skip
+
+
+def output_strip(reading: Reading, column: int) -> None:
+    """What all heads of the layer found, laid end to end, times a row of W_O: the number that is added."""
+    i = reading.view.query
+    found = np.concatenate(reading.trace.arrays["head_out"][reading.view.layer, :, i])
+    w, bias = traces.output_column(reading.model, reading.view.layer, column)
+    total = float(found @ w) + bias
+    components.operand_strip(
+        [
+            {"label": text("self_attention.all_heads", query=reading.labels[i], count=len(found)), "role": "v",
+             "symbol": "out", "values": found},
+            {"label": text("self_attention.column_of", name="W_O", column=column + 1), "role": "neutral", "symbol": "W",
+             "values": w},
+            {"label": text("self_attention.product" if not bias else "self_attention.product_bias",
+                           total=f"{total:.3f}", bias=f"{bias:.3f}"),
+             "role": "weights", "symbol": "out·W", "values": found * w},
+        ],
+        key="strip_output",
+    )  # fmt: skip
+
+
 def tempered(reading: Reading, temperature: float) -> Array:
     """The head's weights with every scaled score divided by the temperature: `attend` with another scale."""
     scale = 1 / (math.sqrt(reading.shape.d_head) * temperature)

@@ -43,7 +43,7 @@ _CSS = f"""<style>
 [class*="st-key-formula"] [data-testid="stMarkdownContainer"] {{ width: 100%; }}
 [class*="st-key-formula"] .katex-display {{ margin: 0; padding: 0.3em 0 0.7em; overflow: auto hidden; }}
 [class*="st-key-formula"] .katex-display, [class*="st-key-formula"] .katex-display > .katex {{ text-align: left; }}
-[data-testid="stSlider"] p {{ white-space: nowrap; }}
+[data-testid="stSlider"] [data-testid="stMarkdownContainer"] p {{ text-wrap: nowrap; }}
 [class*="st-key-figure_head"] {{ gap: 0.6rem; min-height: 0; }}
 [class*="st-key-figure_head"] p {{ font-size: 0.9rem; }}
 .st-key-walk_buttons button {{ padding: 0.5rem 1.3rem; }}

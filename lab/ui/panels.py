@@ -69,7 +69,7 @@ def formula(lines: Sequence[str], label: str | None = None) -> None:
     st.caption(label or text("panel.formula"))
     rows = [lines[0], *(rf"\quad {line}" for line in lines[1:])]
     with st.container(key=f"formula_{zlib.crc32(lines[0].encode())}"):
-        st.latex(r"\begin{array}{l} " + r" \\[0.8em] ".join(rows) + r" \end{array}")
+        st.latex(r"\begin{array}{l} " + r" \\[1.0em] ".join(rows) + r" \end{array}")
 
 
 def source(function: Callable[..., Any], line: str) -> None:

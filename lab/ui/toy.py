@@ -13,7 +13,8 @@ from lab import figures, lessons, traces
 from lab.language import current, text
 from lab.theme import Role
 from lab.ui import components
-from lab.ui.panels import COLOURS, figure_head, predict, prose, source
+from lab.ui.attention_formulas import number, signed
+from lab.ui.panels import COLOURS, figure_head, formula, predict, prose, source, tex, tex_sum
 from lm_core import attention, masks
 
 SLUG = "self_attention"
@@ -21,6 +22,11 @@ EXAMPLE = np.arange(1.0, 17.0).reshape(4, 4)  # the tutorial's Q = K = V
 PRINTED = np.array([[0.12] * 4, [0.13] * 4, [0.13] * 4, [0.14] * 4])  # its softmax, as printed
 LARGEST = 1000.0
 Matrix = NDArray[np.float64]
+
+
+def pairs(left: Matrix, right: Matrix) -> list[tuple[float, float]]:
+    """Two vectors as pairs of numbers."""
+    return list(zip(left.tolist(), right.tolist(), strict=True))
 
 
 def read_table(edited: Matrix) -> Matrix | None:
@@ -59,6 +65,27 @@ def _reset() -> None:
     st.session_state["toy.version"] = st.session_state.get("toy.version", 0) + 1
 
 
+def _pick(cell: tuple[int, int]) -> None:
+    st.session_state["toy.cell"] = cell
+
+
+def toy_formulas(q: Matrix, k: Matrix, v: Matrix, steps: dict[str, Matrix], cell: tuple[int, int]) -> list[str]:
+    """The four numbers of one cell, each written out in full: score, scaled, weight, output."""
+    i, j = cell
+    place = f"{i + 1},{j + 1}"
+    row, weights, score = steps["masked"][i], steps["weights"][i], float(steps["scores"][i, j])
+    top = float(row.max())
+    total = float(np.exp(row - top).sum())
+    power = r"e^{-\infty}" if np.isneginf(row[j]) else f"e^{{{row[j]:.4g} - {signed(top, 2)}}}"
+    result = number(float(steps["head_out"][i, j]), 4)
+    return [
+        rf"\mathrm{{score}}_{{{place}}} = {tex_sum(pairs(q[i], k[j]), 1, shown=4)} = {number(score, 1)}",
+        rf"\mathrm{{scaled}}_{{{place}}} = \dfrac{{{score:.1f}}}{{\sqrt{{4}}}} = {number(score / 2, 1)}",
+        rf"{tex('weights', 'w')}_{{{place}}} = \dfrac{{{power}}}{{{total:.4f}}} = {number(float(weights[j]), 4)}",
+        rf"\mathrm{{out}}_{{{place}}} = {tex_sum(pairs(weights, v[:, j]), 2, shown=4)} = {result}",
+    ]
+
+
 def _map(name: str, values: Matrix, role: Role, decimals: int, cols: str = "k") -> None:
     title = text(f"self_attention.{name}", d=4) if name == "toy_scaled" else text(f"self_attention.{name}")
     rows = [str(i + 1) for i in range(values.shape[0])]
@@ -68,7 +95,8 @@ def _map(name: str, values: Matrix, role: Role, decimals: int, cols: str = "k") 
     components.matrix(
         values, rows, rows, role=role, decimals=decimals, key=name, col_role="k" if cols == "k" else "neutral",
         vmin=0.0 if bounded else float(finite.min()), vmax=1.0 if bounded else float(finite.max()),
-        alt=text("self_attention.toy_alt", name=title),
+        alt=text("self_attention.toy_alt", name=title), selected=st.session_state.get("toy.cell", (0, 0)),
+        on_select=_pick,
     )  # fmt: skip
 
 
@@ -114,3 +142,5 @@ def show() -> None:
     with right:
         _map("toy_scaled", steps["masked"], "weights", 1)
         _map("toy_out", steps["head_out"], "v", 2, cols="neutral")
+    cell = st.session_state.get("toy.cell", (0, 0))
+    formula(toy_formulas(values["q"], values["k"], values["v"], steps, cell), text("self_attention.toy_pick"))

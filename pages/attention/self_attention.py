@@ -162,6 +162,7 @@ def softmax(r: Reading) -> None:
         tau = st.slider(text("controls.temperature"), 0.1, 5.0, 1.0, 0.1, format="%.1f", key="temperature")
         weights = r.head("weights") if tau == 1 else maps.tempered(r, tau)
         formula(formulas.weight(r, r.head("masked")[i].astype(np.float64), float(weights[i, j]), tau))
+        maps.softmax_strip(r, tau)
         row_of_weights(r, {t("weights_of", query=r.query): weights[i]}, "softmax")
         change = maps.change_by_shift(r, 1000.0)
         panels.predict_section(
@@ -202,6 +203,7 @@ def output(r: Reading) -> None:
             head=r.view.head + 1,
         )  # fmt: skip
         formula(formulas.written(r, column))
+        maps.output_strip(r, column)
         chart(
             figures.bars, [t("head_n", n=h + 1) for h in range(r.shape.n_heads)], lengths, highlight=r.view.head,
             alt=t("heads_alt", query=r.labels[i]), title=t("written"),

@@ -87,7 +87,7 @@ PARTS: tuple[Part, ...] = (
         ),
     ),
     Part("probability", (Lesson("chain_rule"), Lesson("sampling"))),
-    Part("model", (Lesson("layers"), Lesson("families"), Lesson("objectives"))),
+    Part("model", (Lesson("block"), Lesson("families"), Lesson("objectives"))),
     Part("training", (Lesson("pretraining"), Lesson("finetuning"), Lesson("evaluation"))),
     Part("exercises", (Lesson("exercises"),)),
 )

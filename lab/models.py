@@ -16,6 +16,7 @@ import streamlit as st
 
 from lm_core import device
 from lm_core.checkpoint import LoadedModel, load_pretrained, resolve
+from lm_core.checkpoint_error import CheckpointError, with_a_reason
 from lm_core.config import DecoderConfig
 
 MODELS = Path(__file__).resolve().parents[1] / "assets" / "models"
@@ -41,10 +42,16 @@ def is_allowed(name: str) -> bool:
 
 
 def fingerprint(name: str) -> str:
-    """Changes when the model's files do, so that caches never serve an old model under its name."""
-    folder = resolve(name)
-    files = sorted(f for f in folder.iterdir() if f.suffix in (".json", ".safetensors"))
-    return "|".join(f"{f.name}:{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files)
+    """Changes when the model's files do, so that caches never serve an old model under its name.
+
+    Raises CheckpointError for a model that this app may not load, or a folder that is gone or cannot be looked into.
+    """
+    if not is_allowed(name):
+        raise CheckpointError(f"{name!r} is not one of this app's models", "missing")
+    with with_a_reason():
+        files = sorted(f for f in resolve(name).iterdir() if f.suffix in (".json", ".safetensors"))
+        states = [f.stat() if f.exists() else f.lstat() for f in files]  # a link may lead nowhere
+    return "|".join(f"{f.name}:{s.st_size}:{s.st_mtime_ns}:{s.st_ino}" for f, s in zip(files, states, strict=True))
 
 
 @st.cache_resource(max_entries=KEPT_IN_MEMORY, show_spinner=False)
@@ -55,18 +62,37 @@ def _load(name: str, files: str) -> LoadedModel:
 def load(name: str) -> LoadedModel:
     """The model called `name`, shared by all users and never changed by any.
 
-    Raises ValueError (`lm_core.checkpoint.CheckpointError` says why) when it may not or cannot be loaded.
+    Raises `lm_core.checkpoint_error.CheckpointError`, whose `reason` says why, when it may not or cannot be loaded,
+    and NoTokenizerError when it cannot read a text.
     """
-    if not is_allowed(name):
-        raise ValueError(f"{name} is not one of this app's models")
-    files = fingerprint(name)
-    return _load(name, files)
+    loaded = _load(name, fingerprint(name))
+    _check_tokenizer(loaded)
+    return loaded
+
+
+def _check_tokenizer(loaded: LoadedModel) -> None:
+    """A tokenizer must be there and give no id without a row in the embedding: that would end a GPU's process."""
+    tokenizer, known = loaded.tokenizer, loaded.model.config.vocab_size
+    if tokenizer is None:
+        raise NoTokenizerError(f"{loaded.name} has no tokenizer.json, so it cannot read text")
+    # Special names stand for themselves in a text here: of their ids only the document start is ever used.
+    ordinary, special = tokenizer.vocab_size - 1, set(tokenizer.special_tokens.values())
+    while ordinary in special:
+        ordinary -= 1
+    if (highest := max(ordinary, tokenizer.bos_id or 0)) >= known:
+        raise CheckpointError(f"the tokenizer gives ids up to {highest}, the model knows {known} tokens", "broken")
 
 
 @cache
 def compute_slots() -> threading.BoundedSemaphore:
     """How many forward passes may run at once: a class that presses a button together waits in line, briefly."""
     return threading.BoundedSemaphore(max(1, (os.cpu_count() or 2) - 1))
+
+
+class NoTokenizerError(ValueError):
+    """A folder with weights and no tokenizer.json: the model computes, but cannot read."""
+
+    reason = "no_tokenizer"
 
 
 class NotCausalError(ValueError):
@@ -93,10 +119,11 @@ class Shape:
 
 def shape(name: str) -> Shape:
     """The shape of model `name`. Raises NotCausalError for an encoder, and what `load` raises."""
-    model = load(name).model
-    c = model.config
-    if not isinstance(c, DecoderConfig):
+    loaded = _load(name, fingerprint(name))
+    model, c = loaded.model, loaded.model.config
+    if not isinstance(c, DecoderConfig):  # said first: no tokenizer would make an encoder fit
         raise NotCausalError(f"{name} is an encoder: every word sees every other")
+    _check_tokenizer(loaded)
     return Shape(
         n_layers=c.n_layers,
         n_heads=c.n_heads,

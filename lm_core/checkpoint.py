@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lm_core.checkpoint_config import config_from_hugging_face, config_to_hugging_face
+from lm_core.checkpoint_error import CheckpointError, with_a_reason
 from lm_core.checkpoint_names import SHARED, check_names, cut_out, expected_shapes, place_of, to_hugging_face
 from lm_core.config import DecoderConfig, EncoderConfig
 from lm_core.encoder import Encoder
@@ -80,34 +81,46 @@ class LoadedModel:
 def resolve(name: str, *, bare_path: bool = False) -> Path:
     """The folder that a model name means: `bundled:storyteller`, `folder:PATH`, `hub:owner/name@revision`.
 
-    With bare_path (the command line) a plain path works too. Raises ValueError for what names no model here,
-    ConnectionError when the hub is needed and away.
+    With bare_path (the command line) a plain path works too. Raises CheckpointError for what names no model here; it
+    is a ConnectionError too when the hub is needed and away.
 
-    >>> resolve("bundled:../../secrets")
+    >>> resolve("folder:no-such-folder")
     Traceback (most recent call last):
-    ValueError: '../../secrets' is not the name of a bundled model (lower-case letters, digits and hyphens)
+    lm_core.checkpoint_error.CheckpointError: there is no folder 'no-such-folder'
     """
     scheme, colon, rest = name.partition(":")
     if colon and scheme == "hub":
         return download(rest)
     if colon and scheme == "run":
-        raise ValueError("models of training runs cannot be opened by id yet: use folder:PATH")
+        raise CheckpointError("models of training runs cannot be opened by id yet: use folder:PATH", "missing")
     if colon and scheme == "bundled":
         if not re.fullmatch(r"[a-z0-9-]+", rest):
-            raise ValueError(f"{rest!r} is not the name of a bundled model (lower-case letters, digits and hyphens)")
+            sentence = f"{rest!r} is not the name of a bundled model (lower-case letters, digits and hyphens)"
+            raise CheckpointError(sentence, "missing")
         folder = BUNDLED / rest
         if not (folder / "config.json").is_file():
             there = sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
-            raise ValueError(f"there is no bundled model {rest!r}; there is: {', '.join(there) or 'none'}")
+            sentence = f"there is no bundled model {rest!r}; there is: {', '.join(there) or 'none'}"
+            raise CheckpointError(sentence, "missing")
         return folder
     if colon and scheme == "folder":
-        folder = Path(rest).expanduser()
-    elif bare_path:
-        folder = Path(name).expanduser()
-    else:
-        raise ValueError(f"{name!r} names no model: write bundled:NAME, folder:PATH or hub:owner/name@revision")
-    if "\0" in name or not folder.is_dir():
-        raise ValueError(f"there is no folder {str(folder)!r}")
+        return _folder(rest)
+    if bare_path:
+        return _folder(name)
+    sentence = f"{name!r} names no model: write bundled:NAME, folder:PATH or hub:owner/name@revision"
+    raise CheckpointError(sentence, "missing")
+
+
+def _folder(path: str) -> Path:
+    """The folder of that path, `~` filled in. CheckpointError where there is none, or none that we may look into."""
+    folder, why = Path(path), ""
+    try:
+        folder = folder if "\0" in path else folder.expanduser()  # RuntimeError: ~somebody who is not known here
+        there = folder.is_dir()
+    except (OSError, RuntimeError) as error:  # among them: a name too long, no permission
+        there, why = False, f": {error.strerror}" if isinstance(error, OSError) else ""
+    if not there:
+        raise CheckpointError(f"there is no folder {str(folder)!r}{why}", "missing")
     return folder
 
 
@@ -125,11 +138,19 @@ def load_pretrained(
     """A model and its tokenizer from a name (see `resolve`) or a folder, in evaluation mode.
 
     Weights are converted to `dtype` whatever the file holds; they take gradients only if `trainable`.
-    Raises ValueError, in one sentence, for a folder that is broken, unsafe, too large or of another family.
+    Raises CheckpointError, in one sentence and with a reason, for a folder that is missing, broken, unsafe, too large
+    or of another family.
     """
     folder = name_or_folder if isinstance(name_or_folder, Path) else resolve(name_or_folder)
     if not dtype.is_floating_point:
         raise ValueError(f"dtype {dtype} is no floating-point type")
+    with with_a_reason():
+        model = _load_model(folder, torch.device(device), dtype, max_parameters)
+        model.requires_grad_(trainable).eval()
+        return LoadedModel(model, _load_tokenizer(folder), str(name_or_folder), folder)
+
+
+def _load_model(folder: Path, device: torch.device, dtype: torch.dtype, max_parameters: int) -> Decoder | Encoder:
     config = config_from_hugging_face(read_json(folder, "config.json"))
     entries = weight_entries(folder, config.family)
     if isinstance(config, EncoderConfig) and "cls.seq_relationship.weight" in entries:
@@ -139,9 +160,8 @@ def load_pretrained(
     model = _without_memory(config, max_parameters)
     entries, copies = _without_copies(entries, model)
     check_names({n: e.shape for n, e in entries.items()}, expected_shapes(config.family, model.named_parameters()))
-    _fill(model, entries, copies, torch.device(device), dtype)
-    model.requires_grad_(trainable).eval()
-    return LoadedModel(model, _load_tokenizer(folder), str(name_or_folder), folder)
+    _fill(model, entries, copies, device, dtype)
+    return model
 
 
 class _NoFirstWeights(TorchFunctionMode):
@@ -156,14 +176,16 @@ class _NoFirstWeights(TorchFunctionMode):
 
 
 def _without_memory(config: DecoderConfig | EncoderConfig, max_parameters: int) -> Decoder | Encoder:
-    """The model on the meta device: every shape, not one number. ValueError above max_parameters."""
+    """The model on the meta device: every shape, not one number. CheckpointError above max_parameters."""
     try:
         with torch.device("meta"), _NoFirstWeights():
             model = Decoder(config) if isinstance(config, DecoderConfig) else Encoder(config)
     except RuntimeError as error:  # a product of sizes that does not fit 64 bits
-        raise ValueError(f"config.json asks for an impossible size: {str(error).splitlines()[0]}") from None
+        sentence = f"config.json asks for an impossible size: {str(error).splitlines()[0]}"
+        raise CheckpointError(sentence, "too_large") from None
     if (n_parameters := model.n_parameters()) > max_parameters:
-        raise ValueError(f"config.json asks for {n_parameters:,} parameters; the limit is {max_parameters:,}")
+        sentence = f"config.json asks for {n_parameters:,} parameters; the limit is {max_parameters:,}"
+        raise CheckpointError(sentence, "too_large")
     return model
 
 
@@ -199,12 +221,14 @@ def _fill(
     for short, names in users.items():
         stored = read_tensor(entries[short])
         if short in duplicates and not torch.equal(read_tensor(duplicates[short]), stored):
-            raise ValueError(f"config.json says that {short} is shared, but the file holds two different ones")
+            sentence = f"config.json says that {short} is shared, but the file holds two different ones"
+            raise CheckpointError(sentence, "broken")
         for name in names:
             # A copy in any case: what the model keeps must not hold on to the whole file tensor.
             ours = cut_out(stored, place_of(family, name)).to(device, dtype, copy=True).contiguous()
             if not torch.isfinite(ours).all():
-                raise ValueError(f"{short} holds numbers that are not finite (NaN, or too large for {dtype})")
+                sentence = f"{short} holds numbers that are not finite (NaN, or too large for {dtype})"
+                raise CheckpointError(sentence, "broken")
             state[name] = ours
     tied = model.unembed.weight is model.embed_tokens.weight
     model.load_state_dict({**state, **({"unembed.weight": state["embed_tokens.weight"]} if tied else {})}, assign=True)

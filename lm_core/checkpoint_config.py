@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from lm_core.checkpoint_error import CheckpointError, Reason
 from lm_core.config import DecoderConfig, EncoderConfig, gpt2_config, llama_config
 from lm_core.positions import RopeScaling
 
@@ -40,23 +41,27 @@ ONLY: dict[str, dict[str, Any]] = {
 def config_from_hugging_face(config: Json) -> DecoderConfig | EncoderConfig:
     """The shape of a model from its parsed `config.json`.
 
-    Raises ValueError for another family than GPT-2, Llama and BERT, for code in the folder (`auto_map`), for
-    quantized weights, for a switch this package does not compute, and for impossible or missing numbers.
+    Raises CheckpointError for another family than GPT-2, Llama and BERT, for code in the folder (`auto_map`), for
+    quantized weights, for a switch this package does not compute, and for impossible or missing numbers; plain
+    ValueError for numbers that do not fit each other.
 
     >>> config_from_hugging_face({"model_type": "mamba"})
     Traceback (most recent call last):
-    ValueError: models of type 'mamba' are not supported, only gpt2, llama and bert
+    lm_core.checkpoint_error.CheckpointError: models of type 'mamba' are not supported, only gpt2, llama and bert
     """
     if config.get("auto_map"):
-        raise ValueError("config.json has an 'auto_map': the folder wants to run code of its own, which is refused")
+        raise CheckpointError(
+            "config.json has an 'auto_map': the folder wants to run code of its own, which is refused", "unsafe"
+        )
     family = config.get("model_type")
     if not isinstance(family, str) or family not in ONLY:
-        raise ValueError(f"models of type {family!r} are not supported, only gpt2, llama and bert")
+        raise CheckpointError(f"models of type {family!r} are not supported, only gpt2, llama and bert", "unsupported")
     if config.get("quantization_config"):
-        raise ValueError("quantized weights are not supported, only plain float ones")
+        raise CheckpointError("quantized weights are not supported, only plain float ones", "unsupported")
     for name, computed in ONLY[family].items():
         if (value := config.get(name)) is not None and value != computed:
-            raise ValueError(f"{name} = {value!r} is not supported for {family}, only {computed!r}")
+            sentence = f"{name} = {value!r} is not supported for {family}, only {computed!r}"
+            raise CheckpointError(sentence, "unsupported")
     if family == "bert":
         return _bert(config)
     return _gpt2(config) if family == "gpt2" else _llama(config)
@@ -66,7 +71,8 @@ def _size(config: Json, name: str, default: int | None = None, limit: int = MAX_
     value = config.get(name)
     value = default if value is None else value
     if type(value) is not int or not 1 <= value <= limit:
-        raise ValueError(f"config.json: {name} must be a whole number from 1 to {limit:,}, not {value!r}")
+        reason: Reason = "too_large" if type(value) is int and value > limit else "broken"
+        raise CheckpointError(f"config.json: {name} must be a whole number from 1 to {limit:,}, not {value!r}", reason)
     return value
 
 
@@ -74,21 +80,22 @@ def _number(config: Json, name: str, default: float | None = None) -> float:
     value = config.get(name)
     value = default if value is None else value
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise ValueError(f"config.json: {name} must be a positive number, not {value!r}")
+        raise CheckpointError(f"config.json: {name} must be a positive number, not {value!r}", "broken")
     return float(value)
 
 
 def _flag(config: Json, name: str, default: bool) -> bool:
     value = config.get(name)
     if value is not None and not isinstance(value, bool):
-        raise ValueError(f"config.json: {name} must be true or false, not {value!r}")
+        raise CheckpointError(f"config.json: {name} must be true or false, not {value!r}", "broken")
     return default if value is None else value
 
 
 def _activation(config: Json, name: str, default: str) -> str:
     value = config.get(name) or default
     if not isinstance(value, str) or value not in ACTIVATION_NAMES:
-        raise ValueError(f"the activation {value!r} is not supported, only {', '.join(ACTIVATION_NAMES)}")
+        known = ", ".join(ACTIVATION_NAMES)
+        raise CheckpointError(f"the activation {value!r} is not supported, only {known}", "unsupported")
     return ACTIVATION_NAMES[value]
 
 
@@ -106,7 +113,7 @@ def _gpt2(config: Json) -> DecoderConfig:
 def _llama(config: Json) -> DecoderConfig:
     kinds = config.get("layer_types")
     if kinds and (not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)):
-        raise ValueError("layer_types other than 'full_attention' are not supported")
+        raise CheckpointError("layer_types other than 'full_attention' are not supported", "unsupported")
     n_heads, context_length = _size(config, "num_attention_heads"), _size(config, "max_position_embeddings")
     theta, scaling = _rope(config, context_length)
     return llama_config(
@@ -127,20 +134,22 @@ def _rope(config: Json, context_length: int) -> tuple[float, RopeScaling | None]
     for name in ("rope_scaling", "rope_parameters"):
         part = config.get(name) or {}
         if not isinstance(part, dict):
-            raise ValueError(f"config.json: {name} must be an object, not {part!r}")
+            raise CheckpointError(f"config.json: {name} must be an object, not {part!r}", "broken")
         rope |= {key: value for key, value in part.items() if value is not None}
     partial = rope.get("partial_rotary_factor", config.get("partial_rotary_factor"))
     if partial not in (None, 1):
-        raise ValueError(f"partial_rotary_factor = {partial!r} is not supported, only 1")
+        raise CheckpointError(f"partial_rotary_factor = {partial!r} is not supported, only 1", "unsupported")
     theta = _number(rope, "rope_theta", 10000.0)
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":
         return theta, None
     if kind != "llama3":
-        raise ValueError(f"the rope type {kind!r} is not supported, only 'default' and 'llama3'")
+        sentence = f"the rope type {kind!r} is not supported, only 'default' and 'llama3'"
+        raise CheckpointError(sentence, "unsupported")
     low, high = _number(rope, "low_freq_factor"), _number(rope, "high_freq_factor")
     if not low < high:
-        raise ValueError(f"config.json: low_freq_factor {low} must be below high_freq_factor {high}")
+        sentence = f"config.json: low_freq_factor {low} must be below high_freq_factor {high}"
+        raise CheckpointError(sentence, "broken")
     original = _size(rope, "original_max_position_embeddings", context_length)
     return theta, RopeScaling(_number(rope, "factor"), low, high, original)
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lm_core.checkpoint_error import CheckpointError
+
 
 @dataclass(frozen=True)
 class Place:
@@ -167,11 +169,13 @@ def name_some(names: Iterable[str], at_most: int = 4) -> str:
 
 
 def check_names(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Every tensor used, every parameter filled, every shape as the config says; else ValueError naming them."""
+    """Every tensor used, every parameter filled, every shape as the config says; else CheckpointError."""
     for name in expected.keys() & found.keys():
         if found[name] != expected[name]:
-            raise ValueError(f"{name} should be {expected[name]} by config.json, the file holds {found[name]}")
+            sentence = f"{name} should be {expected[name]} by config.json, the file holds {found[name]}"
+            raise CheckpointError(sentence, "broken")
     if missing := expected.keys() - found.keys():
-        raise ValueError(f"the file lacks {name_some(missing)}")
+        raise CheckpointError(f"the file lacks {name_some(missing)}", "broken")
     if extra := found.keys() - expected.keys():
-        raise ValueError(f"the file holds tensors that this model has no place for: {name_some(extra)}")
+        sentence = f"the file holds tensors that this model has no place for: {name_some(extra)}"
+        raise CheckpointError(sentence, "unsupported")

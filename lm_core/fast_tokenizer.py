@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import regex
-import tokenizers
 
+from lm_core import rust_tokenizer
+from lm_core.checkpoint_error import CheckpointError
+from lm_core.rust_tokenizer import LibraryError
 from lm_core.token_spans import BYTE_OF, TokenSpan, from_alphabet, group_by_offsets, group_pieces, label_spans, show
 from lm_core.tokenizer import well_formed
 
@@ -66,7 +68,8 @@ def read_text(path: Path) -> str:
     """A UTF-8 file of at most MAX_FILE_BYTES. ValueError, naming the file, if it is absent, larger or no UTF-8."""
     _must_exist(path)
     if (size := path.stat().st_size) > MAX_FILE_BYTES:
-        raise ValueError(f"{path.name} has {size / 2**20:.1f} MiB; the limit is {MAX_FILE_BYTES // 2**20} MiB")
+        sentence = f"{path.name} has {size / 2**20:.1f} MiB; the limit is {MAX_FILE_BYTES // 2**20} MiB"
+        raise CheckpointError(sentence, "too_large")
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
@@ -104,9 +107,9 @@ class FastTokenizer:
         """content: parsed tokenizer.json; config: parsed tokenizer_config.json. ValueError if the library objects."""
         # A file may ask to cut or fill every text to one length: whoever needs that does it in the open.
         self._content = {**content, "truncation": None, "padding": None}
-        self._plain = _build(self._content)
+        self._plain = rust_tokenizer.build(self._content)
         self._plain.encode_special_tokens = True  # special tokens in a text are text
-        self._reading_specials: tokenizers.Tokenizer | None = None
+        self._reading_specials: Any = None
         self._kind = _kind(content)
         self._strips_first_space = self._kind == "metaspace" and _puts_space_in_front(content)
         added = self._plain.get_added_tokens_decoder()
@@ -122,7 +125,7 @@ class FastTokenizer:
         config = path.with_name("tokenizer_config.json")
         try:
             return cls(read_json_object(path), read_json_object(config) if config.is_file() else None)
-        except _LibraryError as error:
+        except LibraryError as error:
             raise ValueError(f"{path.name} is not a tokenizer that can be used: {error}") from None
 
     def _start_and_end(self, config: dict[str, Any] | None) -> tuple[int | None, int | None]:
@@ -163,14 +166,14 @@ class FastTokenizer:
         """
         return list(self._encoding(text, allow_special, add_special_tokens).ids)
 
-    def _encoding(self, text: str, allow_special: bool, add_special_tokens: bool) -> tokenizers.Encoding:
+    def _encoding(self, text: str, allow_special: bool, add_special_tokens: bool) -> Any:
         if allow_special and self._reading_specials is None:
-            self._reading_specials = _build(self._content)
+            self._reading_specials = rust_tokenizer.build(self._content)
         rust = self._reading_specials if allow_special else self._plain
         assert rust is not None
         try:
-            return rust.encode(well_formed(text), add_special_tokens=add_special_tokens)
-        except Exception as error:  # the library raises bare Exception, e.g. for a character it has no token for
+            return rust_tokenizer.encode(rust, well_formed(text), add_special_tokens)
+        except LibraryError as error:
             raise ValueError(f"this tokenizer cannot encode the text: {error}") from None
 
     def _name(self, token_id: int) -> str:
@@ -248,17 +251,6 @@ class FastTokenizer:
 
 
 # --- what a tokenizer.json says ---------------------------------------------------------------------------------------
-
-
-class _LibraryError(ValueError):
-    """The Rust library refused the file."""
-
-
-def _build(content: dict[str, Any]) -> tokenizers.Tokenizer:
-    try:
-        return tokenizers.Tokenizer.from_str(json.dumps(content))
-    except Exception as error:  # the library raises bare Exception
-        raise _LibraryError(str(error)) from None
 
 
 def _parts(content: dict[str, Any], *sections: str) -> list[dict[str, Any]]:

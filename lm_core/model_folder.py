@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lm_core.checkpoint_error import CheckpointError, Reason
 from lm_core.checkpoint_names import name_some, short_name
 from lm_core.fast_tokenizer import read_json_object
 from lm_core.safetensors_file import Entry, read_header
@@ -28,22 +29,22 @@ def inside(folder: Path, name: str) -> Path | None:
     real = folder.resolve()
     root = real.parents[1] if real.parent.name == "snapshots" else real
     if not path.resolve().is_relative_to(root):
-        raise ValueError(f"{name} leads out of its folder")
+        raise CheckpointError(f"{name} leads out of its folder", "unsafe")
     return path
 
 
 def read_json(folder: Path, name: str, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
-    """A JSON object from a file of the folder; ValueError when it is absent, too large, or no such object."""
+    """A JSON object from a file of the folder; CheckpointError when it is absent, too large, or no such."""
     path = inside(folder, name)
     if path is None:
-        raise ValueError(f"there is no file {name} in the folder {folder.name}")
+        raise CheckpointError(f"there is no file {name} in the folder {folder.name}", "missing")
     if (size := path.stat().st_size) > limit:
-        raise ValueError(f"{name} has {size:,} bytes; the limit is {limit:,}")
+        raise CheckpointError(f"{name} has {size:,} bytes; the limit is {limit:,}", "too_large")
     try:
         return read_json_object(path)
     except ValueError as error:
         # Among them a whole number of thousands of digits, which json.loads refuses with a ValueError of its own.
-        raise ValueError(str(error) if name in str(error) else f"{name} is not JSON: {error}") from None
+        raise CheckpointError(str(error) if name in str(error) else f"{name} is not JSON: {error}", "broken") from None
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -53,14 +54,16 @@ def _weight_files(folder: Path) -> list[Path]:
     if inside(folder, "model.safetensors.index.json") is None:
         others = sorted(path.name for path in folder.iterdir() if path.suffix in OTHER_FORMATS)
         why = f"; {name_some(others)} is refused: a pickle can run code when it is read" if others else ""
-        raise ValueError(f"there is no model.safetensors in the folder {folder.name}{why}")
+        reason: Reason = "pickle" if others else "missing"
+        raise CheckpointError(f"there is no model.safetensors in the folder {folder.name}{why}", reason)
     weight_map = read_json(folder, "model.safetensors.index.json", MAX_INDEX_BYTES).get("weight_map")
     names = set(weight_map.values()) if isinstance(weight_map, dict) and _all_names(weight_map) else set()
     if not names:
-        raise ValueError("model.safetensors.index.json names no files")
+        raise CheckpointError("model.safetensors.index.json names no files", "broken")
     paths = {name: inside(folder, name) for name in names}
     if absent := [name for name, path in paths.items() if path is None]:
-        raise ValueError(f"model.safetensors.index.json names files that are not there: {name_some(absent)}")
+        sentence = f"model.safetensors.index.json names files that are not there: {name_some(absent)}"
+        raise CheckpointError(sentence, "broken")
     return [path for _, path in sorted(paths.items()) if path is not None]
 
 
@@ -68,22 +71,23 @@ def _all_names(weight_map: Mapping[str, Any]) -> bool:
     """Plain file names only: no folder, no `..`, nothing that another system reads as a path."""
     for name in weight_map.values():
         if not isinstance(name, str) or not re.fullmatch(r"[\w-][\w.-]*\.safetensors", name):
-            raise ValueError(f"model.safetensors.index.json names {name!r}, which is no file of this folder")
+            sentence = f"model.safetensors.index.json names {name!r}, which is no file of this folder"
+            raise CheckpointError(sentence, "unsafe")
     return True
 
 
 def weight_entries(folder: Path, family: str) -> dict[str, Entry]:
     """All tensors of a folder by short name, from the headers of its safetensors files.
 
-    Raises ValueError when there is none (naming the pickles there are), when an index leads elsewhere, when a header
-    lies, or when a tensor stands twice.
+    Raises CheckpointError when there is none (naming the pickles there are), when an index leads elsewhere, when a
+    header lies, or when a tensor stands twice.
     """
     entries: dict[str, Entry] = {}
     for path in _weight_files(folder):
         for name, entry in read_header(path).items():
             short = short_name(family, name)
             if short in entries:
-                raise ValueError(f"{short} stands twice in the files of {folder.name}")
+                raise CheckpointError(f"{short} stands twice in the files of {folder.name}", "broken")
             if short is not None:
                 entries[short] = entry
     return entries

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lm_core.checkpoint_error import CheckpointError
+
 MAX_HEADER_BYTES = 4 * 2**20  # about 40,000 tensors; a model of 70 layers takes 0.1 MiB
 MAX_DIMENSION = 2**40
 DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
@@ -39,27 +41,28 @@ class Entry:
 def read_header(path: Path) -> dict[str, Entry]:
     """The tensors of a file by name, from its header alone: a few kilobytes are read, however large the file is.
 
-    Raises ValueError, naming the file, when it is empty, cut short, not safetensors, or when its header and its
+    Raises CheckpointError, naming the file, when it is empty, cut short, not safetensors, or when its header and its
     size do not agree byte for byte (overlaps and holes included).
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         first = file.read(8)
         if len(first) < 8:
-            raise ValueError(f"{path.name} has {size} bytes: it is empty or cut short")
+            raise CheckpointError(f"{path.name} has {size} bytes: it is empty or cut short", "broken")
         length = int.from_bytes(first, "little")
         if length > MAX_HEADER_BYTES or 8 + length > size:
-            raise ValueError(
+            raise CheckpointError(
                 f"{path.name} announces a header of {length:,} bytes in a file of {size:,} (limit "
-                f"{MAX_HEADER_BYTES:,}): it is cut short or no safetensors file"
+                f"{MAX_HEADER_BYTES:,}): it is cut short or no safetensors file",
+                "broken",
             )
         raw = file.read(length)
     try:
         header = json.loads(raw)
     except (ValueError, RecursionError):
-        raise ValueError(f"{path.name} is no safetensors file: its header is not JSON") from None
+        raise CheckpointError(f"{path.name} is no safetensors file: its header is not JSON", "broken") from None
     if not isinstance(header, dict):
-        raise ValueError(f"{path.name} is no safetensors file: its header is not a JSON object")
+        raise CheckpointError(f"{path.name} is no safetensors file: its header is not a JSON object", "broken")
     start = 8 + length
     entries = {name: _entry(path, name, about, start) for name, about in header.items() if name != "__metadata__"}
     _check_layout(path, entries, start, size)
@@ -72,15 +75,15 @@ def _entry(path: Path, name: str, about: Any, start: int) -> Entry:
     dtype, shape, offsets = about.get("dtype"), about.get("shape"), about.get("data_offsets")
     good = isinstance(dtype, str) and _are_sizes(shape) and _are_sizes(offsets) and len(offsets) == 2
     if not good:
-        raise ValueError(f"{path.name}: the header says nothing usable about {name!r}")
+        raise CheckpointError(f"{path.name}: the header says nothing usable about {name!r}", "broken")
     begin, end = offsets
     width = DTYPES[dtype].itemsize if dtype in DTYPES else INTEGER_BYTES.get(dtype)
     if width is None:
-        raise ValueError(f"{path.name}: {name!r} holds numbers of type {dtype!r}, which is not supported")
+        sentence = f"{path.name}: {name!r} holds numbers of type {dtype!r}, which is not supported"
+        raise CheckpointError(sentence, "unsupported")
     if len(shape) > 8 or end - begin != math.prod(shape) * width:
-        raise ValueError(
-            f"{path.name}: {name!r} of shape {shape} and type {dtype} does not fill its {end - begin:,} bytes"
-        )
+        sentence = f"{path.name}: {name!r} of shape {shape} and type {dtype} does not fill its {end - begin:,} bytes"
+        raise CheckpointError(sentence, "broken")
     return Entry(path, dtype, tuple(shape), start + begin, start + end)
 
 
@@ -93,26 +96,26 @@ def _check_layout(path: Path, entries: dict[str, Entry], start: int, size: int) 
     place = start
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
         if entry.begin != place:
-            raise ValueError(f"{path.name}: {name!r} overlaps its neighbour or leaves a hole")
+            raise CheckpointError(f"{path.name}: {name!r} overlaps its neighbour or leaves a hole", "broken")
         place = entry.end
     if place != size:
-        raise ValueError(f"{path.name} has {size:,} bytes, its header describes {place:,}: it is cut short or too long")
+        sentence = f"{path.name} has {size:,} bytes, its header describes {place:,}: it is cut short or too long"
+        raise CheckpointError(sentence, "broken")
 
 
 def read_tensor(entry: Entry) -> Tensor:
     """The numbers of one tensor, in the file's own dtype, on the CPU.
 
-    Raises ValueError when the file has been cut since its header was read, or the numbers are no floats.
+    Raises CheckpointError when the file has been cut since its header was read, or the numbers are no floats.
     """
     if entry.dtype not in DTYPES:
-        raise ValueError(
-            f"{entry.file.name}: weights of type {entry.dtype} are not supported, only {', '.join(DTYPES)}"
-        )
+        sentence = f"{entry.file.name}: weights of type {entry.dtype} are not supported, only {', '.join(DTYPES)}"
+        raise CheckpointError(sentence, "unsupported")
     data = bytearray(entry.end - entry.begin)
     if not data:  # torch.frombuffer refuses an empty buffer
         return torch.empty(entry.shape, dtype=DTYPES[entry.dtype])
     with entry.file.open("rb") as file:
         file.seek(entry.begin)
         if file.readinto(data) != len(data):
-            raise ValueError(f"{entry.file.name} was cut short while it was being read")
+            raise CheckpointError(f"{entry.file.name} was cut short while it was being read", "broken")
     return torch.frombuffer(data, dtype=DTYPES[entry.dtype]).view(entry.shape)

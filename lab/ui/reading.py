@@ -12,7 +12,7 @@ from lab import models, traces
 from lab.language import text
 from lab.lessons import Markdown
 from lab.traces import TextTrace
-from lab.ui import components, panels, trouble, view
+from lab.ui import components, model_choice, panels, trouble, view
 from lab.ui.view import View
 
 EXAMPLE = "The old king looked at the little bird"
@@ -99,14 +99,18 @@ def open_reading(model: str, default_layer: int, default_head: int) -> Reading:
     if traces.is_blank(sentence):
         st.info(text("trouble.blank"))
         st.stop()
+    if model == model_choice.NO_FOLDER:
+        st.info(text("trouble.no_path"))
+        st.stop()
     try:
         shape = models.shape(model)
         trace = traces.trace(model, sentence)
-    except ValueError as error:
+    except (ValueError, OSError, MemoryError) as error:
         trouble.show(error)
         st.stop()
     if trace.n_cut:
-        st.caption(text("trouble.cut", kept=len(trace.labels), cut=trace.n_cut))
+        full = "cut_context" if len(trace.labels) == shape.context_length else "cut"
+        st.caption(text(f"trouble.{full}", kept=len(trace.labels), cut=trace.n_cut))
     elif len(sentence) > view.LONGEST_TEXT:
         st.caption(text("trouble.long_link", longest=view.LONGEST_TEXT))
     here = view.settle(shape.n_layers, shape.n_heads, len(trace.labels), default_layer, default_head)
@@ -115,7 +119,7 @@ def open_reading(model: str, default_layer: int, default_head: int) -> Reading:
 
 def token_bar(reading: Reading) -> None:
     """The tokens as chips, and beside them the layer and the head."""
-    tokens, layer, head = st.columns([12, 1.6, 1.6], vertical_alignment="center")
+    tokens, menus = st.columns([10, 4], vertical_alignment="center")
     with tokens:
         components.token_strip(
             reading.labels,
@@ -125,11 +129,12 @@ def token_bar(reading: Reading) -> None:
             key="tokens",
             on_select=reading.choose_query,
         )
-    _choice(layer, "layer", reading.shape.n_layers, reading.view.layer)
-    _choice(head, "head", reading.shape.n_heads, reading.view.head)
+    with menus.container(horizontal=True, horizontal_alignment="right"):
+        _choice("layer", reading.shape.n_layers, reading.view.layer)
+        _choice("head", reading.shape.n_heads, reading.view.head)
 
 
-def _choice(place: st.delta_generator.DeltaGenerator, name: str, count: int, chosen: int) -> None:
+def _choice(name: str, count: int, chosen: int) -> None:
     """A small menu that counts from 1 on the screen and from 0 in the view."""
     key = f"{name}_menu"
     st.session_state[key] = chosen
@@ -137,11 +142,12 @@ def _choice(place: st.delta_generator.DeltaGenerator, name: str, count: int, cho
     def changed() -> None:
         view.put(name, st.session_state[key])
 
-    place.selectbox(
-        text(f"controls.{name}"),
+    st.selectbox(
+        text(f"controls.{name}", n=""),
         range(count),
-        format_func=lambda i: f"{text(f'controls.{name}')} {i + 1}",
+        format_func=lambda i: text(f"controls.{name}", n=i + 1),
         key=key,
         on_change=changed,
         label_visibility="collapsed",
+        width=124,
     )

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import streamlit as st
 
+from lab import models
 from lab.language import DEFAULT, strings, text
+
+LONGEST_DETAIL = 400  # a broken file may call a tensor whatever it likes, at any length
+ABSOLUTE_PATH = re.compile(r"(?<![\w.:/\\~-])(?:~|[A-Za-z]:)?[/\\][^\s'\"]+")
 
 
 def show(error: Exception) -> None:
@@ -12,7 +18,22 @@ def show(error: Exception) -> None:
 
     The error's own words are English and exact: they stand below, as plain text, for whoever knows what they mean.
     """
-    reason = getattr(error, "reason", "other")
+    reason = getattr(error, "reason", "too_large" if isinstance(error, MemoryError) else "other")
     key = f"trouble.{reason}"
     st.warning(text(key if key in strings(DEFAULT) else "trouble.other"))
-    st.code(str(error), language=None, wrap_lines=True)
+    if words := detail(error):
+        st.code(words, language=None, wrap_lines=True)
+
+
+def detail(error: Exception) -> str:
+    """The error's own words, fit to be shown: short, every character visible, no path of a shared server.
+
+    >>> detail(ValueError("tensor 'a\\x1b\\ud800' is odd"))
+    "tensor 'a\\\\x1b\\\\ud800' is odd"
+    """
+    words = str(error)
+    if models.is_shared():
+        words = ABSOLUTE_PATH.sub("…", words)
+    if len(words) > LONGEST_DETAIL:
+        words = words[:LONGEST_DETAIL] + " …"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)

@@ -2,8 +2,13 @@
 
 Read the modules in this order; each stands only on those before it:
 
-    device · tokenizer · positions · masks · probability      no neural network yet
-    attention · layers                                        one head, many heads, one block
-    sampling · ops · model                                    a whole GPT-2, Llama or BERT
-    generation · checkpoint · data · pretrain                 text out, files in and out, learning
+    device · bpe_merges · tokenizer · positions · masks · probability · optim     no neural network yet
+    attention · layers                                           one head, many heads; norms and the feed-forward part
+    sampling · ops · config · block                              choosing a token; exchangeable parts; one block
+    model · encoder                                              a whole GPT-2 or Llama; a whole BERT
+    generation · trace_arrays                                    text out; every intermediate as an array
+    checkpoint_config · checkpoint_names · safetensors_file · model_folder · hub · checkpoint       files in and out
+    data · training_state · pretrain · recipe · evaluate         learning, and how well it went
+
+`python -m lm_core --help` runs them from the command line.
 """

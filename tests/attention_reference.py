@@ -174,6 +174,11 @@ def last_number(lines: str) -> float:
     return float(bold[0].replace("\\infty", "inf"))
 
 
+def plain(line: str) -> str:
+    """A formula without its colours."""
+    return re.sub(r"\\textcolor\{#[0-9a-f]{6}\}\{([^{}]*)\}", r"\1", line)
+
+
 def numbers(line: str) -> list[float]:
     """Every decimal number of a line, in order; those in brackets are negative already."""
     return [float(found) for found in re.findall(r"-?\d+\.\d+", line)]

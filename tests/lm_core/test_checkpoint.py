@@ -25,6 +25,7 @@ from transformers.models.llama import modeling_llama
 
 from lm_core.checkpoint import load_pretrained, resolve, save_pretrained
 from lm_core.checkpoint_config import config_from_hugging_face, config_to_hugging_face
+from lm_core.checkpoint_error import CheckpointError, HubUnreachableError
 from lm_core.config import EncoderConfig, llama_config
 from lm_core.encoder import Encoder
 from lm_core.generation import generate
@@ -339,44 +340,53 @@ def _edit_weights(folder: Path, edit: Callable[[dict[str, torch.Tensor]], object
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "model.safetensors")
 
 
+@contextmanager
+def _refused(reason: str, sentence: str) -> Iterator[None]:
+    """The block is refused with this sentence (a pattern), and with the reason that the app translates."""
+    with pytest.raises(CheckpointError, match=sentence) as raised:
+        yield
+    assert raised.value.reason == reason
+
+
 def _edit_config(folder: Path, **changes: Any) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **changes}))
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("changes", "sentence", "reason"),
     [
-        ({"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
-        ({"model_type": "mamba"}, "'mamba' are not supported"),
-        ({"model_type": ["llama"]}, "not supported"),
-        ({"quantization_config": {"bits": 4}}, "quantized"),
-        ({"sliding_window": 4}, "sliding_window"),
-        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "'yarn' is not supported"),
-        ({"rope_parameters": [1]}, "must be an object"),
-        ({"rope_parameters": {"rope_type": "default", "rope_theta": float("nan")}}, "positive number"),
-        ({"rope_parameters": {**LLAMA3, "low_freq_factor": 4.0}}, "must be below"),
-        ({"hidden_act": "tanhexp"}, "'tanhexp' is not supported"),
-        ({"hidden_act": ["silu"]}, "not supported"),
-        ({"hidden_size": 2**70}, "whole number"),
-        ({"hidden_size": "8"}, "whole number"),
-        ({"hidden_size": True}, "whole number"),
-        ({"hidden_size": None}, "whole number"),
-        ({"num_hidden_layers": 10**8}, "num_hidden_layers must be a whole number from 1 to 1,000"),
-        ({"num_attention_heads": 3}, "3 is not divisible|should be"),
-        ({"rms_norm_eps": -1.0}, "positive number"),
-        ({"tie_word_embeddings": "no"}, "true or false"),
-        ({"tie_word_embeddings": False}, "lacks lm_head.weight"),
-        ({"attention_bias": True}, "lacks layers.0.self_attn"),
-        ({"intermediate_size": 13}, "should be"),
-        ({"vocab_size": 10**8, "hidden_size": 10**8, "head_dim": 10**8, "num_attention_heads": 10**8}, "impossible"),
+        ({"auto_map": {"AutoModel": "evil.Model"}}, "auto_map", "unsafe"),
+        ({"model_type": "mamba"}, "'mamba' are not supported", "unsupported"),
+        ({"model_type": ["llama"]}, "not supported", "unsupported"),
+        ({"quantization_config": {"bits": 4}}, "quantized", "unsupported"),
+        ({"sliding_window": 4}, "sliding_window", "unsupported"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "'yarn' is not supported", "unsupported"),
+        ({"rope_parameters": [1]}, "must be an object", "broken"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": float("nan")}}, "positive number", "broken"),
+        ({"rope_parameters": {**LLAMA3, "low_freq_factor": 4.0}}, "must be below", "broken"),
+        ({"hidden_act": "tanhexp"}, "'tanhexp' is not supported", "unsupported"),
+        ({"hidden_act": ["silu"]}, "not supported", "unsupported"),
+        ({"hidden_size": 2**70}, "whole number", "too_large"),
+        ({"hidden_size": "8"}, "whole number", "broken"),
+        ({"hidden_size": True}, "whole number", "broken"),
+        ({"hidden_size": None}, "whole number", "broken"),
+        ({"num_hidden_layers": 10**8}, "num_hidden_layers must be a whole number from 1 to 1,000", "too_large"),
+        ({"num_attention_heads": 3}, "3 is not divisible|should be", "broken"),
+        ({"rms_norm_eps": -1.0}, "positive number", "broken"),
+        ({"tie_word_embeddings": "no"}, "true or false", "broken"),
+        ({"tie_word_embeddings": False}, "lacks lm_head.weight", "broken"),
+        ({"attention_bias": True}, "lacks layers.0.self_attn", "broken"),
+        ({"intermediate_size": 13}, "should be", "broken"),
+        ({"vocab_size": 10**8, "hidden_size": 10**8, "head_dim": 10**8, "num_attention_heads": 10**8}, "impossible",
+         "too_large"),
     ],
     ids=str,
 )  # fmt: skip
-def test_bad_configs_are_refused(changes: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+def test_bad_configs_are_refused(changes: dict[str, Any], sentence: str, reason: str, tmp_path: Path) -> None:
     _storyteller(tmp_path)
     _edit_config(tmp_path, **changes)
-    with pytest.raises(ValueError, match=sentence):
+    with _refused(reason, sentence):
         load_pretrained(tmp_path)
 
 
@@ -386,7 +396,7 @@ def test_bad_configs_are_refused(changes: dict[str, Any], sentence: str, tmp_pat
      {"add_cross_attention": True}],
 )  # fmt: skip
 def test_unusual_gpt2_switches_are_refused(switch: dict[str, bool]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(switch))} = .* is not supported"):
+    with _refused("unsupported", f"{next(iter(switch))} = .* is not supported"):
         config_from_hugging_face({"model_type": "gpt2", **GPT2, **switch})
 
 
@@ -394,7 +404,7 @@ def test_unusual_gpt2_switches_are_refused(switch: dict[str, bool]) -> None:
 def test_config_that_is_no_json_object(text: str, tmp_path: Path) -> None:
     _storyteller(tmp_path)
     (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"config\.json"):
+    with _refused("too_large" if len(text) == 2**21 else "broken", r"config\.json"):
         load_pretrained(tmp_path)
 
 
@@ -425,17 +435,17 @@ def test_huge_vocabulary_is_refused_without_memory(tmp_path: Path) -> None:
 def test_parameter_limit(tmp_path: Path) -> None:
     n = _storyteller(tmp_path).n_parameters()
     assert load_pretrained(tmp_path, max_parameters=n).model.n_parameters() == n
-    with pytest.raises(ValueError, match=f"asks for {n:,} parameters; the limit is {n - 1:,}"):
+    with _refused("too_large", f"asks for {n:,} parameters; the limit is {n - 1:,}"):
         load_pretrained(tmp_path, max_parameters=n - 1)
 
 
 def test_only_pickles_are_refused(tmp_path: Path) -> None:
     _storyteller(tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"pytorch_model\.bin is refused: a pickle can run code"):
+    with _refused("pickle", r"pytorch_model\.bin is refused: a pickle can run code"):
         load_pretrained(tmp_path)
     (tmp_path / "pytorch_model.bin").unlink()
-    with pytest.raises(ValueError, match=r"there is no model\.safetensors"):
+    with _refused("missing", r"there is no model\.safetensors"):
         load_pretrained(tmp_path)
 
 
@@ -476,7 +486,7 @@ def _line(begin: int, end: int, shape: list[Any] | None = None, dtype: Any = "F3
 def test_lying_headers_are_refused(content: bytes, sentence: str, tmp_path: Path) -> None:
     _storyteller(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(content)
-    with pytest.raises(ValueError, match=sentence):
+    with _refused("unsupported" if sentence == "F8_E4M3" else "broken", sentence):
         load_pretrained(tmp_path)
 
 
@@ -492,7 +502,7 @@ def test_reading_equals_the_safetensors_library(tmp_path: Path) -> None:
         ours = read_tensor(entries[name])
         assert ours.dtype == tensor.dtype and torch.equal(ours, tensor)
     (tmp_path / "x.safetensors").write_bytes(b"")  # cut after its header was read
-    with pytest.raises(ValueError, match="cut short while"):
+    with _refused("broken", "cut short while"):
         read_tensor(entries["a"])
 
 
@@ -511,7 +521,7 @@ def test_reading_equals_the_safetensors_library(tmp_path: Path) -> None:
 def test_wrong_tensors_are_refused(edit: Callable[[Any], object], sentence: str, tmp_path: Path) -> None:
     _storyteller(tmp_path)
     _edit_weights(tmp_path, edit)
-    with pytest.raises(ValueError, match=sentence):
+    with _refused("unsupported" if "no place" in sentence or "I8" in sentence else "broken", sentence):
         load_pretrained(tmp_path)
 
 
@@ -523,7 +533,8 @@ def test_index_stays_in_its_folder(name: Any, tmp_path: Path) -> None:
     (tmp_path / "model" / "model.safetensors").unlink()
     index = {"weight_map": {"model.norm.weight": name}}
     (tmp_path / "model" / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(ValueError, match=r"which is no file of this folder|not there"):
+    gone = name == "gone.safetensors"
+    with _refused("broken" if gone else "unsafe", "not there" if gone else "which is no file of this folder"):
         load_pretrained(tmp_path / "model")
 
 
@@ -536,7 +547,7 @@ def test_links_out_of_the_folder_are_refused(file: str, tmp_path: Path) -> None:
         (tmp_path / "model" / file).symlink_to(tmp_path / "private" / file)
     except OSError:
         pytest.skip("this system does not let us make links")
-    with pytest.raises(ValueError, match=f"{file} leads out of its folder"):
+    with _refused("unsafe", f"{file} leads out of its folder"):
         load_pretrained(tmp_path / "model")
 
 
@@ -552,7 +563,7 @@ def test_names(tmp_path: Path) -> None:
         "hub:../../x": "not the name of a model on the hub", "hub:a/b/c": "not the name", "hub:a/b@": "not the name",
         "hub:a/b@../c": "not the name",
     }.items():  # fmt: skip
-        with pytest.raises(ValueError, match=sentence):
+        with _refused("missing", sentence):
             resolve(name)
 
 
@@ -584,8 +595,9 @@ def test_hub_models_come_from_the_cache_when_offline(tmp_path: Path, monkeypatch
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     loaded = load_pretrained("hub:someone/tiny")
     assert loaded.folder.resolve() == snapshot.resolve() and loaded.encode("low")[0] == 0
-    with pytest.raises(ConnectionError, match="cannot be reached now, and someone/other has not been downloaded"):
+    with pytest.raises(ConnectionError, match="cannot be reached now, and someone/other has not been downloaded") as e:
         resolve("hub:someone/other")
+    assert isinstance(e.value, HubUnreachableError) and e.value.reason == "offline"
 
 
 def test_hub_refuses_large_downloads_and_explains_errors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -599,7 +611,7 @@ def test_hub_refuses_large_downloads_and_explains_errors(monkeypatch: pytest.Mon
         return [mock.Mock(file_size=30 * 2**30, will_download=True)]
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", answer)
-    with pytest.raises(ValueError, match=r"has 30\.0 GiB to download"):
+    with _refused("too_large", r"has 30\.0 GiB to download"):
         resolve("hub:someone/huge@v1")
     assert [call.get("dry_run") for call in calls] == [True] and calls[0]["revision"] == "v1"
     assert not any(".bin" in pattern or pattern.endswith("*") for pattern in calls[0]["allow_patterns"])
@@ -614,5 +626,5 @@ def test_hub_refuses_large_downloads_and_explains_errors(monkeypatch: pytest.Mon
             raise errors.LocalEntryNotFoundError("not here")
 
         monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-        with pytest.raises(ValueError, match=sentence):
+        with _refused("missing", sentence):
             resolve("hub:someone/closed")

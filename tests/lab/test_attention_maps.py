@@ -6,6 +6,7 @@ bundled model and in tiny random ones with GPT-2's and Llama's shape (grouped-qu
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,10 @@ def formula(app: AppTest) -> str:
     return app.latex[0].value
 
 
+def lines(app: AppTest) -> list[str]:
+    return re.split(r"\\\\\[[0-9.]+em\]", formula(app))
+
+
 def test_tokens_are_the_models_own(lesson_page: AppTest, right: Truth) -> None:
     chips = sent(go(lesson_page, "question", (0, 0, 2, 1)), "tokens")
     assert chips["ids"] == right.token_ids
@@ -169,7 +174,7 @@ def test_turned_by_position(lesson_page: AppTest, right: Truth, part: str) -> No
         near(cells(sent(app, f"map_{part}")), expected, 5)
         near(last_number(formula(app)), expected[query, column], 3)
         angle = query * right.model.config.rope_parameters["rope_theta"] ** (-2 * (column % (width // 2)) / width)
-        near(numbers(formula(app).split(r"\\[0.8em]")[0])[-1], angle, 4)
+        near(numbers(lines(app)[0])[-1], angle, 4)
     lesson_page.session_state["qkv_turned"] = False
 
 
@@ -198,7 +203,7 @@ def test_scaled_and_its_two_rows_of_weights(lesson_page: AppTest, right: Truth) 
         near(cells(sent(app, "map_scaled")), expected, 4)
         near(last_number(formula(app)), expected[query, key], 2)
         raw = right.head("scores", layer, head)
-        near(numbers(formula(app).split(r"\\[0.8em]")[1])[0], raw[query, key], 2)
+        near(numbers(lines(app)[1])[0], raw[query, key], 2)
         with_scale, without, histogram = charts_of(app)
         n = min(8, query + 1)
         for figure, scores in ((with_scale, expected), (without, raw)):
@@ -232,6 +237,10 @@ def test_weights_at_any_temperature(lesson_page: AppTest, right: Truth, tau: flo
         near(last_number(formula(app)), expected[query, key], 4, slack=5e-3)
         row = masked[query].numpy() / tau
         near(numbers(formula(app))[-2], np.exp(row - row.max()).sum(), 4, slack=1e-3)
+        below, powers, shares = strip(app, "strip_softmax")
+        near(below, (row - row.max())[: query + 1], 3, slack=1e-3)
+        near(powers, np.exp(row - row.max())[: query + 1], 3, slack=5e-3)
+        near(shares, expected[query, : query + 1], 3, slack=5e-3)
         low, high = (float(x) for x in numbers(next(c.value for c in app.caption if "sums to 1" in c.value)))
         assert low == pytest.approx(1, abs=2e-6) and high == pytest.approx(1, abs=2e-6)
     lesson_page.session_state["temperature"] = 1.0
@@ -263,9 +272,26 @@ def test_output_is_added_to_the_stream(lesson_page: AppTest, right: Truth) -> No
         rows = [right.layers[name][layer, query] for name in ("resid_pre", "attn_out", "resid_mid")]
         near(cells(sent(app, "map_output")), rows, 5)
         near(last_number(formula(app)), rows[2][column], 3)
-        near(numbers(formula(app).split(r"\\[0.8em]")[1]), [row[column] for row in rows], 3)
+        near(numbers(lines(app)[1]), [row[column] for row in rows], 3)
+        found, w, products = strip(app, "strip_output")
+        concat, column_of_w, bias = output_column(right, layer, query, column)
+        near(found, concat, 3)
+        near(w, column_of_w, 3)
+        near(products, concat * column_of_w, 3)
+        adds_up(products, float(rows[1][column]) - bias, 3)
+        said = numbers(sent(app, "strip_output")["rows"][2]["label"])
+        assert any(abs(number - rows[1][column]) < 1.1e-3 for number in said), said
         (bars,) = charts_of(app)
         near(bars["data"][0]["x"], written_lengths(right, layer, query), 4, slack=1e-3)
+
+
+def output_column(right: Truth, layer: int, query: int, column: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """All heads of a layer end to end at `query`, and the weights and offset that make number `column` of them."""
+    concat = right.heads["head_out"][layer, :, query].flatten()
+    if right.is_llama:
+        return concat, right.model.model.layers[layer].self_attn.o_proj.weight.detach()[column].numpy(), 0.0
+    projection = right.model.transformer.h[layer].attn.c_proj
+    return concat, projection.weight.detach()[:, column].numpy(), float(projection.bias.detach()[column])
 
 
 def written_lengths(right: Truth, layer: int, query: int) -> list[float]:

@@ -132,18 +132,28 @@ def predict_section(
     predict(step, asked.fill(**fill), options, right, revealed.fill(**answer), about=about)
 
 
-def page_tools(lesson: Lesson) -> tuple[str, bool]:
-    """The quiet line on top of a lesson: where we are, model or toy numbers, steps or whole page."""
+def page_tools(lesson: Lesson, *, has_toy: bool = True) -> tuple[str, bool]:
+    """The quiet line on top of a lesson: where we are, model or toy numbers where it has both, steps or whole page."""
+    mode = "model"
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="tools"):
         st.caption(f"{part_of(lesson).title()} / {lesson.title()}", width="content")
         with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", width="content"):
-            modes = ("model", "toy")
-            st.session_state["mode_menu"] = view.get("mode") if view.get("mode") in modes else "model"
-            mode = st.segmented_control(
-                text("controls.mode"), modes, key="mode_menu", required=True, label_visibility="collapsed",
-                format_func=lambda m: text(f"controls.mode_{m}"),
-                on_change=lambda: view.put("mode", st.session_state["mode_menu"]),
-            )  # fmt: skip
+            if has_toy:
+                mode = _mode_menu()
             whole = st.toggle(text("walk.whole_page"), key="whole_page", persist_state="session")
-    view.put("mode", mode if mode != "model" else None)
-    return str(mode), bool(whole)
+    if has_toy:
+        view.put("mode", mode if mode != "model" else None)
+    return mode, bool(whole)
+
+
+def _mode_menu() -> str:
+    """`from the model | toy numbers`."""
+    modes = ("model", "toy")
+    st.session_state["mode_menu"] = view.get("mode") if view.get("mode") in modes else "model"
+    return str(
+        st.segmented_control(
+            text("controls.mode"), modes, key="mode_menu", required=True, label_visibility="collapsed",
+            format_func=lambda m: text(f"controls.mode_{m}"),
+            on_change=lambda: view.put("mode", st.session_state["mode_menu"]),
+        )
+    )  # fmt: skip

@@ -15,7 +15,10 @@ import streamlit as st
 
 LONGEST_TEXT = 300  # characters in an address
 _MIRROR = "view.mirror"
-_KEYS = ("text", "layer", "head", "q", "k", "step", "mode", "model")
+_KEYS = (
+    "text", "layer", "head", "q", "k", "step", "mode", "model",
+    "multi_head_other", "multi_head_off", "multi_head_kind", "multi_head_measure", "multi_head_on",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -141,12 +141,13 @@ def _heads(model: Any, kept: dict[str, list[torch.Tensor]], is_llama: bool) -> d
 def open_lesson(language: str = "en", model: Path | None = None, **view: Any) -> AppTest:
     """The lesson through `app.py`, as if a link named `view` (layers, heads, positions, steps count from 1)."""
     app = AppTest.from_file(str(course.ROOT / "app.py"), default_timeout=30)
+    app.query_params["lang"] = language  # before the first run, as in a link: a visit keeps its language
     app.run()
     if model is not None and model != BUNDLED:
         app.session_state["model_menu"] = "folder"
         app.session_state["model_folder"] = str(model)
     app.switch_page(str(PAGE))
-    app.query_params.update({"lang": language, **{name: str(value) for name, value in view.items()}})
+    app.query_params.update({name: str(value) for name, value in view.items()})
     return app.run()
 
 

@@ -119,9 +119,10 @@ def _colour_switch(name: str) -> None:
     def changed() -> None:
         st.session_state[COLOUR_STATE] = st.session_state[key]
 
+    names = {True: text("controls.colour_row"), False: text("controls.colour_all")}
     st.segmented_control(
         text("controls.colour"), [True, False], key=key, on_change=changed, required=True,
-        format_func=lambda rows: text("controls.colour_row" if rows else "controls.colour_all"),
+        format_func=names.__getitem__,
         label_visibility="collapsed",
     )  # fmt: skip
 

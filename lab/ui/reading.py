@@ -142,10 +142,11 @@ def _choice(name: str, count: int, chosen: int) -> None:
     def changed() -> None:
         view.put(name, st.session_state[key])
 
+    names = [text(f"controls.{name}", n=i + 1) for i in range(count)]
     st.selectbox(
         text(f"controls.{name}", n=""),
         range(count),
-        format_func=lambda i: text(f"controls.{name}", n=i + 1),
+        format_func=names.__getitem__,
         key=key,
         on_change=changed,
         label_visibility="collapsed",

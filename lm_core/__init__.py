@@ -6,6 +6,7 @@ Read the modules in this order; each stands only on those before it:
     attention · layers                                           one head, many heads; norms and the feed-forward part
     sampling · ops · config · block                              choosing a token; exchangeable parts; one block
     model · encoder                                              a whole GPT-2 or Llama; a whole BERT
+    head_measures · head_parts · ablation                        what heads look at, write and are worth
     generation · trace_arrays                                    text out; every intermediate as an array
     checkpoint_config · checkpoint_names · safetensors_file · model_folder · hub · checkpoint       files in and out
     data · training_state · pretrain · recipe · evaluate         learning, and how well it went

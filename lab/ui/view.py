@@ -18,6 +18,7 @@ _MIRROR = "view.mirror"
 _KEYS = (
     "text", "layer", "head", "q", "k", "step", "mode", "model",
     "multi_head_other", "multi_head_off", "multi_head_kind", "multi_head_measure", "multi_head_on",
+    "positions_shuffle", "positions_pair", "positions_places", "positions_distance",
 )  # fmt: skip
 
 

@@ -13,10 +13,10 @@ from lab.ui import first_visit, page_style
 SHELL_CSS = Path(__file__).parent / "assets" / "css" / "shell.css"
 
 first_run_of_all = garbage.start()
-if first_run_of_all and first_visit.came_by_deep_link():
-    first_visit.load_again()
 language.choose()
 page = course.navigation()
+if first_run_of_all and first_visit.came_by_deep_link():
+    first_visit.load_again()
 st.set_page_config(page_title=f"{page.title} · LM Lab", layout="wide")
 page_style.apply()
 st.html(SHELL_CSS)

@@ -15,10 +15,14 @@ import streamlit as st
 
 LONGEST_TEXT = 300  # characters in an address
 _MIRROR = "view.mirror"
+_DRAWING = "view.drawing"  # between `adopt_address` and `mirror_address`
+_CHOSEN = "view.chosen"  # a click has changed the view since the last run
 _KEYS = (
     "text", "layer", "head", "q", "k", "step", "mode", "model",
     "multi_head_other", "multi_head_off", "multi_head_kind", "multi_head_measure", "multi_head_on",
     "positions_shuffle", "positions_pair", "positions_places", "positions_distance",
+    "block_neuron", "block_token", "block_scope", "block_when", "block_rate", "block_length",
+    "tokens_merge", "tokens_near", "tokens_id", "tokens_find",
 )  # fmt: skip
 
 
@@ -40,12 +44,20 @@ def get(name: str, default: Any = None) -> Any:
 def put(name: str, value: Any) -> None:
     """Set one value of the view; None forgets it."""
     st.session_state[f"view.{name}"] = value
+    if not st.session_state.get(_DRAWING):
+        st.session_state[_CHOSEN] = True
 
 
 def adopt_address() -> None:
-    """Take over what a link says; call it before anything reads the view. Nonsense in it is ignored."""
+    """Take over what a link says; call it before anything reads the view. Nonsense in it is ignored.
+
+    A link is taken over once. After a click the address is not asked: a quick click still comes with the address of
+    the view before, which the browser has not been told to change yet.
+    """
     query = {name: st.query_params[name] for name in _KEYS if name in st.query_params}
-    if query and query != st.session_state.get(_MIRROR):
+    st.session_state[_DRAWING] = True
+    if not st.session_state.pop(_CHOSEN, False) and query and query != st.session_state.get(_MIRROR):
+        st.session_state[_MIRROR] = query
         for name, value in query.items():
             if name in ("layer", "head", "q", "k"):
                 put(name, int(value) - 1 if value.isascii() and value.isdecimal() and len(value) < 6 else None)
@@ -66,6 +78,7 @@ def mirror_address(*names: str) -> None:
         elif name not in wanted and name in st.query_params:
             del st.query_params[name]
     st.session_state[_MIRROR] = wanted
+    st.session_state[_DRAWING] = False
 
 
 def settle(n_layers: int, n_heads: int, n_tokens: int, layer: int, head: int) -> View:

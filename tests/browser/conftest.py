@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page
 
+# On a deep link Streamlit looks for its server below the page's own address first, and the browser reports those 404s.
+PROBE = re.compile(r"/[a-z-]+/_stcore/(health|host-config)")
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -34,6 +37,10 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
         if parts.scheme in ("http", "https", "ws", "wss") and parts.hostname not in LOOPBACK:
             strayed.append(url)
 
+    def note_message(message: ConsoleMessage) -> None:
+        if message.type == "error" and not PROBE.fullmatch(urlsplit(message.location.get("url", "")).path):
+            errors.append(message.text)
+
     def open_one(url: str, *, locale: str = "en-US", width: int = 1440, height: int = 900) -> Page:
         context = chromium.new_context(locale=locale, viewport={"width": width, "height": height})
         context.set_default_timeout(30_000)
@@ -41,7 +48,7 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
         page = context.new_page()
         page.on("request", lambda request: note_request(request.url))
         page.on("websocket", lambda socket: note_request(socket.url))
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("console", note_message)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(url)
         page.locator("h1").first.wait_for()

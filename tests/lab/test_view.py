@@ -152,3 +152,40 @@ def test_the_view_always_fits(
     assert not app.exception
     assert seen(app) == expected
     assert tuple(app.session_state[f"view.{name}"] for name in ("layer", "head", "q", "k")) == expected
+
+
+def _page_with_a_button() -> None:
+    import streamlit as st
+
+    from lab.ui import view
+
+    view.adopt_address()
+    st.button("next", on_click=view.put, args=("step", "3"))
+    st.button("other")
+    if st.session_state.get("blank"):
+        st.stop()
+    view.mirror_address("text", "step")
+
+
+def test_a_click_wins_over_the_address_of_the_view_before() -> None:
+    """The browser may send a click before it has heard of the last change: the address is stale, and is no link."""
+    app = AppTest.from_function(_page_with_a_button, default_timeout=30)
+    app.query_params["step"] = "8"
+    app.run()
+    app.query_params["step"] = "9"  # what still stands there
+    app.button[0].click().run()
+    assert app.session_state["view.step"] == "3" and address(app) == {"step": "3"}
+    app.query_params["step"] = "5"
+    app.run()
+    assert app.session_state["view.step"] == "5"  # and now a link again
+
+
+def test_a_link_is_taken_over_once_even_where_the_page_stops() -> None:
+    """A blank text in a link ends the run early; the sentence typed then must stay."""
+    app = AppTest.from_function(_page_with_a_button, default_timeout=30)
+    app.session_state["blank"] = True
+    app.query_params["step"] = "1"
+    app.run()
+    app.button[0].click().run()
+    app.button[1].click().run()
+    assert app.session_state["view.step"] == "3"

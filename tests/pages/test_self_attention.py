@@ -163,6 +163,14 @@ def test_a_blank_text_is_answered_in_the_readers_language(language: str, text: s
     assert "map_scores" not in components_of(app)
 
 
+def test_after_a_blank_link_the_typed_sentence_stays() -> None:
+    app = open_lesson(text=" ", step=4)
+    assert [message.value for message in app.info] == [strings("en")["trouble.blank"]]
+    app.text_input(key="sentence_box").set_value("Two dogs ran").run()
+    app.run()
+    assert not app.info and "".join(sent(app, "tokens")["tokens"][1:]) == "Two␣dogs␣ran"
+
+
 @pytest.mark.parametrize("text", STRANGE, ids=ascii)
 def test_a_strange_text_gives_figures_or_a_clear_message(typist: AppTest, text: str) -> None:
     for step, figure in ((1, "arcs"), (4, "map_scores"), (7, "map_weights"), (8, "map_mix")):

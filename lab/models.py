@@ -1,33 +1,45 @@
 """Which models there are, and loading them once for everybody.
 
-A model is named as in `lm_core.checkpoint`: `bundled:storyteller`, `folder:PATH`. A folder is offered in local mode
-only: on a shared server a learner must not make the server read its disk.
+A model is named as in `lm_core.checkpoint`: `bundled:storyteller`, `folder:PATH`, `hub:owner/name@revision`. A folder
+is offered in local mode only: on a shared server a learner must not make the server read its disk. Of the hub, only
+what the teacher's settings name is ever loaded, whatever a link or a session says.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import threading
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from pathlib import Path
 
 import streamlit as st
 
-from lm_core import device
+from lab import hub_downloads, settings
+from lab.bounded_store import BoundedStore
+from lm_core import device as devices
 from lm_core.checkpoint import LoadedModel, load_pretrained, resolve
+from lm_core.checkpoint_config import config_from_hugging_face
 from lm_core.checkpoint_error import CheckpointError, with_a_reason
 from lm_core.config import DecoderConfig
+from lm_core.model_folder import read_json, weight_entries
 
 MODELS = Path(__file__).resolve().parents[1] / "assets" / "models"
 DEFAULT = "bundled:storyteller"
-MOST_PARAMETERS = 1_000_000_000  # what this app will load at all
-KEPT_IN_MEMORY = 3
+KEPT_IN_MEMORY = 6  # models; the teacher's settings bound their bytes
+BYTES_A_PARAMETER = 4  # float32
+DEVICE_STATE = "model.device"  # the session's choice
+SPARE_BYTES = 64 * 2**20  # of a download, for what is not weights
+
+# A module's own and no `cache_resource`: when a learner saves a file, Streamlit imports our modules anew, and a model
+# of the old classes would be no instance of the new ones. The store goes with its module; models are loaded again.
+_STORE: BoundedStore[LoadedModel] = BoundedStore(KEPT_IN_MEMORY)
 
 
 def is_shared() -> bool:
     """Whether the app runs as a shared lab server (`LM_LAB_MODE=shared`) and not on somebody's own computer."""
-    return os.environ.get("LM_LAB_MODE", "local") == "shared"
+    return settings.is_shared()
 
 
 def bundled() -> list[str]:
@@ -36,38 +48,143 @@ def bundled() -> list[str]:
     return sorted(names, key=lambda name: name != DEFAULT)
 
 
+def on_hub() -> dict[str, str]:
+    """The models of the hub that the teacher allows: name -> label. Raises SettingsError."""
+    return {model.name: model.label for model in settings.current().hub}
+
+
+def folders_allowed() -> bool:
+    """Whether a folder of this computer may be opened. Raises SettingsError."""
+    return not is_shared() and settings.current().folders
+
+
 def is_allowed(name: str) -> bool:
-    """Whether this app may load `name`: a bundled model, or a folder in local mode."""
-    return name in bundled() or (name.startswith("folder:") and not is_shared())
+    """Whether this app may load `name`: a bundled model, one that the teacher names, or a folder in local mode."""
+    if name.startswith("folder:"):
+        return folders_allowed()
+    return name in bundled() or (name.startswith("hub:") and name in on_hub())
+
+
+# --- devices ----------------------------------------------------------------------------------------------------------
+
+
+def offered_devices() -> list[str]:
+    """The devices that the teacher offers and this machine has, the usual one first; never empty.
+
+    `auto` stands for the device that it means here, so that no device is listed twice.
+    """
+    return list(_there(settings.current().devices))
+
+
+@lru_cache(maxsize=8)
+def _there(asked: tuple[str, ...]) -> tuple[str, ...]:
+    found: list[str] = []
+    for name in asked:
+        try:
+            found.append(str(devices.pick(name)).removesuffix(":0"))
+        except ValueError:
+            continue  # not on this machine
+    return tuple(dict.fromkeys(found)) or ("cpu",)
+
+
+def chosen_device() -> str:
+    """The device that this session computes on: its choice where that is offered, else the usual one."""
+    offered = offered_devices()
+    chosen = st.session_state.get(DEVICE_STATE)
+    return chosen if chosen in offered else offered[0]
+
+
+# --- loading ----------------------------------------------------------------------------------------------------------
+
+
+def most_parameters() -> int:
+    """How large one model may be: by the teacher's limit, and because it must fit into the memory for all."""
+    now = settings.current()
+    return min(now.max_parameters, int(now.memory_gb * 2**30) // BYTES_A_PARAMETER)
+
+
+def start_download(name: str) -> hub_downloads.Download:
+    """Begin to fetch a model of the hub, or join who does already. Raises CheckpointError for one not allowed."""
+    if name not in on_hub():
+        raise CheckpointError(f"{name!r} is not one of this app's models", "missing")
+    return hub_downloads.start(name, most_parameters() * BYTES_A_PARAMETER + SPARE_BYTES)
+
+
+def _folder(name: str) -> Path:
+    if not is_allowed(name):
+        raise CheckpointError(f"{name!r} is not one of this app's models", "missing")
+    if name.startswith("hub:"):
+        return hub_downloads.folder(name, most_parameters() * BYTES_A_PARAMETER + SPARE_BYTES)
+    return resolve(name)
 
 
 def fingerprint(name: str) -> str:
-    """Changes when the model's files do, so that caches never serve an old model under its name.
+    """Changes when the model's files or the session's device do: caches never serve another model under its name.
 
-    Raises CheckpointError for a model that this app may not load, or a folder that is gone or cannot be looked into.
+    A model of the hub is fetched first. Raises CheckpointError for a model that this app may not load, or a folder
+    that is gone or cannot be looked into.
     """
-    if not is_allowed(name):
-        raise CheckpointError(f"{name!r} is not one of this app's models", "missing")
+    return f"{chosen_device()}|{_files(_folder(name))}"
+
+
+def _files(folder: Path) -> str:
     with with_a_reason():
-        files = sorted(f for f in resolve(name).iterdir() if f.suffix in (".json", ".safetensors"))
+        files = sorted(f for f in folder.iterdir() if f.suffix in (".json", ".safetensors"))
         states = [f.stat() if f.exists() else f.lstat() for f in files]  # a link may lead nowhere
     return "|".join(f"{f.name}:{s.st_size}:{s.st_mtime_ns}:{s.st_ino}" for f, s in zip(files, states, strict=True))
 
 
-@st.cache_resource(max_entries=KEPT_IN_MEMORY, show_spinner=False)
-def _load(name: str, files: str) -> LoadedModel:
-    return load_pretrained(name, device=device.pick(), max_parameters=MOST_PARAMETERS)
+def _load(name: str) -> LoadedModel:
+    """The model, with or without a tokenizer that fits: from memory, else from its files."""
+    device, most, folder = chosen_device(), most_parameters(), _folder(name)
+
+    def size() -> int:
+        return min(_n_parameters(folder), most) * BYTES_A_PARAMETER  # a larger one is refused by its config.json
+
+    def make() -> LoadedModel:
+        loaded = load_pretrained(folder, device=devices.pick(device), max_parameters=most)
+        return replace(loaded, name=name)
+
+    key = (name, device, most, _files(folder))
+    return _STORE.get(key, size, make, most_bytes=int(settings.current().memory_gb * 2**30))
+
+
+def _n_parameters(folder: Path) -> int:
+    """How many numbers the weight files hold, from their headers."""
+    with with_a_reason():
+        family = config_from_hugging_face(read_json(folder, "config.json")).family
+        sizes = [math.prod(entry.shape) for entry in weight_entries(folder, family).values()]
+    return max(1, sum(sizes))
 
 
 def load(name: str) -> LoadedModel:
-    """The model called `name`, shared by all users and never changed by any.
+    """The model called `name` on the session's device, shared by all users and never changed by any.
 
     Raises `lm_core.checkpoint_error.CheckpointError`, whose `reason` says why, when it may not or cannot be loaded,
-    and NoTokenizerError when it cannot read a text.
+    NoTokenizerError when it cannot read a text, and SettingsError where the teacher's file is wrong.
     """
-    loaded = _load(name, fingerprint(name))
+    loaded = _load(name)
     _check_tokenizer(loaded)
     return loaded
+
+
+def forget_all() -> None:
+    """Drop every model from memory; whoever computes with one keeps it until done."""
+    _STORE.clear()
+
+
+@dataclass(frozen=True)
+class About:
+    """What the sidebar says of a loaded model."""
+
+    n_parameters: int
+    device: str
+
+
+def about(name: str) -> About:
+    """Size and place of model `name`, which is loaded if need be. Raises what `load` raises, tokenizers aside."""
+    model = _load(name).model
+    return About(model.n_parameters(), next(model.parameters()).device.type)
 
 
 def _check_tokenizer(loaded: LoadedModel) -> None:
@@ -119,7 +236,7 @@ class Shape:
 
 def shape(name: str) -> Shape:
     """The shape of model `name`. Raises NotCausalError for an encoder, and what `load` raises."""
-    loaded = _load(name, fingerprint(name))
+    loaded = _load(name)
     model, c = loaded.model, loaded.model.config
     if not isinstance(c, DecoderConfig):  # said first: no tokenizer would make an encoder fit
         raise NotCausalError(f"{name} is an encoder: every word sees every other")

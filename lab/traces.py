@@ -6,26 +6,29 @@ Everything is float32 numpy, the batch dimension dropped; names and shapes are t
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import streamlit as st
 import torch
 from numpy.typing import NDArray
 
 from lab import models
+from lab.bounded_store import BoundedStore
 from lab.source import CODE_HASH
 from lm_core.attention import AttentionTrace, attend
-from lm_core.checkpoint_error import CheckpointError
+from lm_core.checkpoint import LoadedModel
+from lm_core.checkpoint_error import CheckpointError, with_a_reason
 from lm_core.config import DecoderConfig
 from lm_core.model import Decoder
 from lm_core.positions import rotary_angles
+from lm_core.tokenizer_files import Tokenizer
 from lm_core.trace_arrays import trace_arrays
 
 MOST_TOKENS = 128  # what a screen can show; the command line takes more
 START_LABEL = "⟨start⟩"  # the document-start token: every text of ours begins with it
 MOST_CHARACTERS = 2000  # cut before tokenising: ten thousand words cost nothing
 MOST_BYTES = 2**30  # of one trace; GPT-2 large takes half of it for 128 tokens
+KEPT_BYTES = 2**29  # of all traces that are kept; GPT-2 small on 128 tokens takes a quarter of it
 
 
 class UnreadableTextError(ValueError):
@@ -58,6 +61,10 @@ class TextTrace:
         return stack[head * stack.shape[0] // self.arrays["weights"].shape[1]]
 
 
+# A module's own and no `cache_data`: that would keep 24 traces of any size, and copy the one in hand at every rerun.
+_KEPT: BoundedStore[TextTrace] = BoundedStore(most_things=64)
+
+
 def is_blank(text: str) -> bool:
     """Whether there is nothing to see in a text: empty, spaces, or only control characters.
 
@@ -75,16 +82,32 @@ def trace(model: str, text: str) -> TextTrace:
     """
     if is_blank(text):
         raise ValueError("a text without anything to see")
-    return _trace(model, models.fingerprint(model), text[:MOST_CHARACTERS], CODE_HASH)
+    text = text[:MOST_CHARACTERS]
+    key = (model, models.fingerprint(model), text, CODE_HASH)
+    kept = _KEPT.get(
+        key, lambda: _n_bytes(_read(model, text)), lambda: _compute(_read(model, text)), most_bytes=KEPT_BYTES
+    )
+    # All learners share the numbers, which cannot be written to; the lists around them are everybody's own.
+    return replace(kept, labels=list(kept.labels), token_ids=list(kept.token_ids), arrays=dict(kept.arrays))
 
 
-@st.cache_data(max_entries=24, show_spinner=False)
-def _trace(model: str, files: str, text: str, code: str) -> TextTrace:
-    loaded = models.load(model)
+@dataclass(frozen=True)
+class _Text:
+    """A text cut to what fits, and the model that reads it."""
+
+    loaded: LoadedModel
+    model: Decoder
+    tokenizer: Tokenizer
+    token_ids: list[int]
+    n_cut: int
+
+
+def _read(name: str, text: str) -> _Text:
+    loaded = models.load(name)
     tokenizer = loaded.tokenizer
     assert tokenizer is not None  # or `load` had raised
     if not isinstance(loaded.model, Decoder):
-        raise models.NotCausalError(f"{model} is an encoder: every word sees every other")
+        raise models.NotCausalError(f"{name} is an encoder: every word sees every other")
     start = [] if loaded.start_id is None else [loaded.start_id]
     try:
         token_ids = start + tokenizer.encode(text)
@@ -92,22 +115,37 @@ def _trace(model: str, files: str, text: str, code: str) -> TextTrace:
         raise UnreadableTextError(str(error)) from None
     if not token_ids:
         raise UnreadableTextError("the tokenizer gives no token for this text")
-    room = min(MOST_TOKENS, loaded.model.config.context_length)
-    kept = token_ids[:room]
+    kept = token_ids[: min(MOST_TOKENS, loaded.model.config.context_length)]
     _check_size(loaded.model.config, len(kept))
-    device = loaded.model.embed_tokens.weight.device
-    with models.compute_slots(), torch.no_grad():
-        arrays = trace_arrays(loaded.model.trace(torch.tensor([kept], device=device)))
-    labels = tokenizer.labels(kept)
-    if start:
+    return _Text(loaded, loaded.model, tokenizer, kept, len(token_ids) - len(kept))
+
+
+def _compute(text: _Text) -> TextTrace:
+    device = text.model.embed_tokens.weight.device
+    with models.compute_slots(), torch.no_grad(), with_a_reason():
+        arrays = trace_arrays(text.model.trace(torch.tensor([text.token_ids], device=device)))
+    for values in arrays.values():
+        values.flags.writeable = False
+    labels = text.tokenizer.labels(text.token_ids)
+    has_start = text.loaded.start_id is not None
+    if has_start:
         labels[0] = START_LABEL
-    return TextTrace(labels, kept, bool(start), len(token_ids) - len(kept), arrays)
+    return TextTrace(labels, text.token_ids, has_start, text.n_cut, arrays)
+
+
+def _n_bytes(text: _Text) -> int:
+    return _size(text.model.config, len(text.token_ids))
+
+
+def _size(c: DecoderConfig, n_tokens: int) -> int:
+    """Bytes of all numbers of a trace, by the shapes in `lm_core.trace_arrays`; rather too many than too few."""
+    a_layer = c.n_heads * (4 * n_tokens + 6 * c.d_head) + 7 * c.d_model + c.d_mlp
+    return 4 * n_tokens * (c.n_layers * a_layer + c.d_model + c.vocab_size + 2)
 
 
 def _check_size(c: DecoderConfig, n_tokens: int) -> None:
     """A folder can ask for a million heads with few parameters: their maps are what fills the memory."""
-    a_token = c.n_layers * (c.n_heads * (4 * n_tokens + 6 * c.d_head) + 7 * c.d_model) + c.vocab_size
-    if (size := 4 * n_tokens * a_token) > MOST_BYTES:
+    if (size := _size(c, n_tokens)) > MOST_BYTES:
         sentence = f"the numbers of {n_tokens} tokens would take {size / 2**30:,.1f} GiB"
         raise CheckpointError(f"{sentence}; the limit is {MOST_BYTES / 2**30:.1f} GiB", "too_large")
 

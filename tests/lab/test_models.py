@@ -24,9 +24,9 @@ from tests.support import ROOT
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("LM_LAB_MODE", raising=False)
-    models._load.clear()  # type: ignore[attr-defined]
+    models.forget_all()
     yield
-    models._load.clear()  # type: ignore[attr-defined]
+    models.forget_all()
 
 
 def _reason(name: str) -> str:
@@ -71,7 +71,7 @@ def test_a_folder_that_may_not_be_read_is_missing() -> None:
             assert models.load(name).tokenizer is not None
         for closed, rights in ((folder.parent, 0o600), (folder, 0o111), (folder / "config.json", 0),
                                (folder / "model.safetensors", 0), (folder / "tokenizer.json", 0)):  # fmt: skip
-            models._load.clear()  # type: ignore[attr-defined]
+            models.forget_all()
             before = closed.stat().st_mode
             closed.chmod(rights)
             with _unprivileged(), pytest.raises(CheckpointError, match="Permission denied") as raised:

@@ -1,46 +1,107 @@
-"""Which model reads: a menu in the sidebar."""
+"""Which model reads, and on which device: two menus in the sidebar, and below them the size of what is loaded."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from lab import models
-from lab.language import text
-from lab.ui import view
+from lab import models, settings
+from lab.language import current, text
+from lab.ui import model_fetch, trouble, view
 
 FOLDER = "folder"
 NO_FOLDER = "folder:"  # the entry for a folder is chosen, and no path typed yet
 LONGEST_PATH = 500
+MENU = "model_menu"
+# How large numbers are spoken in each language: (from, unit), the largest first.
+UNITS = {"en": ((1e9, " B"), (1e6, " M")), "zh": ((1e8, " 亿"), (1e4, " 万"))}
 
 
 def choose() -> str:
-    """Draw the menu; returns the name of the chosen model, such as `bundled:storyteller`.
+    """Draw the menus and load the model; returns its name, such as `bundled:storyteller`.
 
-    A folder of one's own can be named on one's own computer; a name from a link counts only where it is a bundled
-    model, and a folder never comes from a link. While its path is empty the name is `NO_FOLDER`.
+    Only what the teacher's settings offer can be chosen. A name from a link counts where the menu holds it; a folder
+    never comes from a link. While the path of a folder is empty the name is `NO_FOLDER`. A model of the hub is fetched
+    first; where that fails the page ends with a message. What is wrong with other models, `open_reading` says.
     """
-    bundled = models.bundled() or [models.DEFAULT]
-    offered = bundled if models.is_shared() else [*bundled, FOLDER]
-    asked = view.get("model")
-    key, a_folder = "model_menu", text("controls.folder")
-    if st.session_state.get(key) not in offered:
-        st.session_state[key] = asked if asked in bundled else offered[0]
+    try:
+        labels = _labels()
+        devices = models.offered_devices()
+    except settings.SettingsError as error:
+        trouble.show(error)
+        st.stop()
+    asked, usual = view.get("model"), next(iter(labels))
+    if st.session_state.get(MENU) not in labels:
+        st.session_state[MENU] = asked if asked in labels and asked != FOLDER else usual
+    slot = st.empty()  # on the page and not in the sidebar, which a phone hides
     with st.sidebar.container(key="model"):
         chosen = st.selectbox(
-            text("controls.model"), offered, key=key, persist_state="session",
-            format_func=lambda name: a_folder if name == FOLDER else name.removeprefix("bundled:"),
-        )  # fmt: skip
-        if chosen == FOLDER:
-            view.put("model", None)
-            path = st.text_input(
-                text("controls.folder_path"), key="model_folder", max_chars=LONGEST_PATH, persist_state="session"
-            )
-            return f"folder:{_bare(path or '')}"
-    view.put("model", chosen if chosen != models.DEFAULT else None)
-    return str(chosen)
+            text("controls.model"), list(labels), key=MENU, persist_state="session", format_func=labels.__getitem__
+        )
+        name = _folder() if chosen == FOLDER else str(chosen)
+        size = st.empty()
+        _choose_device(devices)
+    view.put("model", name if chosen not in (FOLDER, models.DEFAULT) else None)
+    if name == NO_FOLDER:
+        return name
+    if name.startswith("hub:"):
+        model_fetch.fetch(name, labels[name], slot, lambda: _choose(usual), labels[usual])
+    try:
+        with slot, st.spinner(text("model.loading")):
+            about = models.about(name)
+    except (ValueError, OSError, MemoryError) as error:
+        if name.startswith("hub:"):
+            model_fetch.give_up(error, name, slot, lambda: _choose(usual), labels[usual])
+    else:
+        count = count_words(about.n_parameters, current())
+        size.caption(text("model.about", count=count, device=about.device))
+    return name
+
+
+def _labels() -> dict[str, str]:
+    """What the menu holds: name -> label, in the language of the session."""
+    labels = {name: name.removeprefix("bundled:") for name in models.bundled() or [models.DEFAULT]}
+    labels |= models.on_hub()
+    return labels | ({FOLDER: text("controls.folder")} if models.folders_allowed() else {})
+
+
+def _folder() -> str:
+    """The field for the path; returns `folder:PATH`."""
+    path = st.text_input(
+        text("controls.folder_path"), key="model_folder", max_chars=LONGEST_PATH, persist_state="session"
+    )
+    return f"folder:{_bare(path or '')}"
 
 
 def _bare(path: str) -> str:
     """A path as typed or pasted, without the quotes that file managers put around it."""
     path = path.strip()
     return path[1:-1].strip() if len(path) > 1 and path[0] == path[-1] and path[0] in "\"'" else path
+
+
+def _choose_device(offered: list[str]) -> None:
+    """A menu where there is a choice; what it holds is `models.chosen_device()` from then on."""
+    if len(offered) > 1:
+        key = "device_menu"
+        st.session_state[key] = models.chosen_device()
+
+        def changed() -> None:
+            st.session_state[models.DEVICE_STATE] = st.session_state[key]
+
+        st.selectbox(text("controls.device"), offered, key=key, on_change=changed)
+
+
+def _choose(name: str) -> None:
+    """Put another model into the menu; for a button, which is pressed before the menu is drawn."""
+    st.session_state[MENU] = name
+
+
+def count_words(n: int, language: str) -> str:
+    """A large number as it is spoken.
+
+    >>> count_words(5_870_000, "en"), count_words(134_515_008, "en"), count_words(5_870_000, "zh")
+    ('5.9 M', '135 M', '587 万')
+    """
+    for start, unit in UNITS[language]:
+        if n >= start:
+            return f"{n / start:.{1 if n < 100 * start else 0}f}{unit}"
+    return f"{n:,}"

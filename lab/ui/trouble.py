@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import streamlit as st
 
@@ -13,13 +14,15 @@ LONGEST_DETAIL = 400  # a broken file may call a tensor whatever it likes, at an
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/\\~-])(?:~|[A-Za-z]:)?[/\\][^\s'\"]+")
 
 
-def show(error: Exception) -> None:
+def show(error: Exception, instead: Mapping[str, str] | None = None) -> None:
     """A message for an error of `lm_core` or `lab`; `reason`, where the error has one, picks the sentence.
+
+    instead: reason -> key of a text that fits better here than the usual one.
 
     The error's own words are English and exact: they stand below, as plain text, for whoever knows what they mean.
     """
     reason = getattr(error, "reason", "too_large" if isinstance(error, MemoryError) else "other")
-    key = f"trouble.{reason}"
+    key = (instead or {}).get(reason, f"trouble.{reason}")
     st.warning(text(key if key in strings(DEFAULT) else "trouble.other"))
     if words := detail(error):
         st.code(words, language=None, wrap_lines=True)

@@ -15,6 +15,7 @@ import streamlit as st
 
 LONGEST_TEXT = 300  # characters in an address
 _MIRROR = "view.mirror"
+_SETTLED = "view.settled"  # name -> (what the reader asked for, or None; what was settled for instead)
 _DRAWING = "view.drawing"  # between `adopt_address` and `mirror_address`
 _CHOSEN = "view.chosen"  # a click has changed the view since the last run
 _KEYS = (
@@ -44,6 +45,9 @@ def get(name: str, default: Any = None) -> Any:
 def put(name: str, value: Any) -> None:
     """Set one value of the view; None forgets it."""
     st.session_state[f"view.{name}"] = value
+    settled = st.session_state.get(_SETTLED, {})
+    for other in ("q", "k") if name in ("q", "k") else (name,):  # who chose one word has seen the other, and kept it
+        settled.pop(other, None)
     if not st.session_state.get(_DRAWING):
         st.session_state[_CHOSEN] = True
 
@@ -84,20 +88,23 @@ def mirror_address(*names: str) -> None:
 def settle(n_layers: int, n_heads: int, n_tokens: int, layer: int, head: int) -> View:
     """The view as it fits this model and text; `layer` and `head` stand in where none was chosen.
 
-    The query is by default the last word, the key the word before it.
+    The query is by default the last word, the key the word before it. A choice that does not fit here is not
+    forgotten: it holds again with the next model or text that it fits.
     """
+    settled: dict[str, tuple[int | None, int]] = st.session_state.setdefault(_SETTLED, {})
 
     def within(name: str, default: int, count: int) -> int:
-        value = get(name)
-        fitting = value if isinstance(value, int) and 0 <= value < count else min(max(default, 0), count - 1)
-        return int(fitting)
+        asked, shown = settled.get(name, (None, None))
+        if (value := get(name)) != shown:  # not what we put there ourselves: the reader's, or a link's
+            asked = value if isinstance(value, int) else None
+        fitting = asked if asked is not None and 0 <= asked < count else min(max(default, 0), count - 1)
+        if asked is None and name in ("layer", "head"):
+            asked = default  # travels to the next lesson, whose own default may be another
+        st.session_state[f"view.{name}"] = fitting
+        settled[name] = asked, fitting
+        return fitting
 
     query = within("q", n_tokens - 1, n_tokens)
-    view = View(
+    return View(
         within("layer", layer, n_layers), within("head", head, n_heads), query, within("k", query - 1, n_tokens)
     )
-    put("layer", view.layer)
-    put("head", view.head)
-    put("q", view.query)
-    put("k", view.key)
-    return view

@@ -1,0 +1,84 @@
+"""A cloud of labelled points, some of them picked out: a map of a vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import ArrayLike, NDArray
+
+from lab.figures.frame import framed, literal
+from lab.theme import Role, palette
+
+MOST_NAMED = 40  # labels beside points; more would cover each other
+MARGIN = 0.04  # of the span, around the outermost points
+
+
+def scatter(
+    points: ArrayLike,
+    labels: Sequence[str],
+    *,
+    alt: str,
+    found: Sequence[int] = (),
+    found_role: Role = "weights",
+    chosen: int | None = None,
+    chosen_role: Role = "q",
+    x_title: str = "",
+    y_title: str = "",
+    height: int = 470,
+    dark: bool = False,
+) -> go.Figure:
+    """Points [n 2] with a label each, shown on hovering; `found` are drawn large, the first 40 of them named.
+
+    `chosen` is drawn largest, in the colour of its role. The axes hold all points, so that nothing moves when other
+    points are picked out; drawing a box zooms in, a double click zooms out. The two axes have the same unit.
+
+    Raises:
+        ValueError: not n points of two finite numbers each, lengths differ, or an index is none.
+    """
+    across = np.asarray(points, dtype=np.float64)
+    n = len(labels)
+    if across.shape != (n, 2) or not n or not np.isfinite(across).all():
+        raise ValueError(f"points of shape {across.shape} are not {n} finite pairs, one a label")
+    if not {*found, *([] if chosen is None else [chosen])} <= set(range(n)):
+        raise ValueError(f"a point that is picked out is not within 0..{n - 1}")
+    colours = palette(dark)
+    shown = [literal(label) for label in labels]
+    figure = go.Figure()
+    rows = [[label, x, y] for label, (x, y) in zip(labels, across.tolist(), strict=True)]
+
+    def add(indices: Sequence[int], role: Role, size: int, opacity: float, named: bool, values: list[list]) -> None:
+        figure.add_scatter(
+            x=across[indices, 0], y=across[indices, 1], mode="markers+text" if named else "markers",
+            marker={"color": colours.roles[role].fill, "size": size, "opacity": opacity, "line": {"width": 0}},
+            text=[shown[i] if k < MOST_NAMED else "" for k, i in enumerate(indices)] if named else None,
+            textposition="top center", textfont={"color": colours.roles[role].text}, cliponaxis=False,
+            hovertext=[shown[i] for i in indices], hoverinfo="text", customdata=values,
+        )  # fmt: skip
+
+    add(range(n), "neutral", 4, 0.22 if found else 0.38, False, rows)
+    if found:
+        add([i for i in found if i != chosen], found_role, 7, 0.95, True, [])
+    if chosen is not None:
+        add([chosen], chosen_role, 11, 1.0, False, [])
+        figure.add_annotation(
+            x=across[chosen, 0], y=across[chosen, 1], text=shown[chosen], showarrow=False, yshift=18,
+            bgcolor=colours.background, opacity=0.92, font={"color": colours.roles[chosen_role].text, "size": 14},
+        )  # fmt: skip
+    framed(figure, alt=alt, dark=dark, height=height, columns=("label", "x", "y"))
+    for update, title, values in (
+        (figure.update_xaxes, x_title, across[:, 0]),
+        (figure.update_yaxes, y_title, across[:, 1]),
+    ):
+        update(title_text=literal(title), range=_span(values), fixedrange=False, zeroline=True)
+    figure.update_yaxes(scaleanchor="x", scaleratio=1)
+    figure.update_layout(dragmode="zoom", hovermode="closest")
+    return figure
+
+
+def _span(values: NDArray[np.float64]) -> list[float]:
+    """A range that holds all values, with a little room; of one value, a range around it."""
+    low, high = float(values.min()), float(values.max())
+    room = MARGIN * (high - low) or 1.0
+    return [low - room, high + room]

@@ -215,9 +215,9 @@ def attend_arrays(
 ) -> dict[str, NDArray[np.float64]]:  # fmt: skip
     """`lm_core.attention.attend` on arrays [T Dh], in float64: what the toy numbers and the temperature run on."""
     steps: AttentionTrace = attend(
-        torch.from_numpy(np.asarray(q, dtype=np.float64)),
-        torch.from_numpy(np.asarray(k, dtype=np.float64)),
-        torch.from_numpy(np.asarray(v, dtype=np.float64)),
+        torch.from_numpy(np.array(q, dtype=np.float64)),
+        torch.from_numpy(np.array(k, dtype=np.float64)),
+        torch.from_numpy(np.array(v, dtype=np.float64)),
         None if allowed is None else torch.from_numpy(allowed),
         scale=scale,
     )

@@ -89,8 +89,11 @@ def source(function: Callable[..., Any], line: str) -> None:
     )
 
 
-def figure_head(title: str, csv: str, file: str, control: Callable[[], None] | None = None) -> None:
-    """The line above a figure: what it shows, a control of its drawing, and its numbers to take away."""
+def figure_head(title: str, csv: str | Callable[[], str], file: str, control: Callable[[], None] | None = None) -> None:
+    """The line above a figure: what it shows, a control of its drawing, and its numbers to take away.
+
+    A `csv` that is long to write comes as a function, called when somebody wants it.
+    """
     with st.container(
         horizontal=True, horizontal_alignment="left", vertical_alignment="center", key=f"figure_head_{file}"
     ):
@@ -102,19 +105,32 @@ def figure_head(title: str, csv: str, file: str, control: Callable[[], None] | N
         )
 
 
+def told_apart(options: Sequence[str]) -> list[str]:
+    """The same text twice among `options` is numbered: Streamlit takes options that read the same for one.
+
+    >>> told_apart(["the", "cat", "the"])
+    ['the (1)', 'cat', 'the (2)']
+    """
+    return [
+        f"{option} ({options[: n + 1].count(option)})" if options.count(option) > 1 else option
+        for n, option in enumerate(options)
+    ]
+
+
 def predict(key: str, question: str, options: Sequence[str], right: int, reveal: str, *, about: object = None) -> None:
     """A question to answer before the model does. The answer is the model's; a wrong guess is no failure.
 
     `options` are shown inert; `about` is what the question depends on: when it changes, the guess is forgotten.
     """
     state = f"guess.{key}.{about!r}"
+    names = [escape_markdown(option) for option in told_apart(options)]
     with st.container(key=f"predict_{key}", border=False):
         st.caption(text("panel.predict"))
         st.markdown(question)
         guess = st.pills(
             text("panel.predict"),
             range(len(options)),
-            format_func=lambda i: escape_markdown(options[i]),
+            format_func=names.__getitem__,
             key=state,
             label_visibility="collapsed",
         )

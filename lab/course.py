@@ -72,7 +72,23 @@ class Part:
 
 PARTS: tuple[Part, ...] = (
     Part("start", (Lesson("home", page="pages/start/home.py"),)),
-    Part("vectors", (Lesson("tokens"), Lesson("positions"))),
+    Part(
+        "vectors",
+        (
+            Lesson(
+                "tokens",
+                page="pages/text/tokens.py",
+                minutes=20,
+                steps=("text", "bytes", "merges", "ids", "compare", "vectors", "neighbours", "map"),
+            ),
+            Lesson(
+                "positions",
+                page="pages/text/positions.py",
+                minutes=25,
+                steps=("shuffle", "leak", "sinusoidal", "learned", "rope", "relative", "alibi", "distance", "beyond"),
+            ),
+        ),
+    ),
     Part(
         "attention",
         (
@@ -82,12 +98,38 @@ PARTS: tuple[Part, ...] = (
                 minutes=25,
                 steps=("question", "x", "qkv", "scores", "scale", "mask", "softmax", "mix", "output"),
             ),
-            Lesson("multi_head"),
+            Lesson(
+                "multi_head",
+                page="pages/attention/multi_head.py",
+                minutes=25,
+                steps=(
+                    "all_heads",
+                    "one_head",
+                    "compare",
+                    "switch_off",
+                    "concat",
+                    "shares",
+                    "specialists",
+                    "grouped",
+                ),
+            ),
             Lesson("masks"),
         ),
     ),
     Part("probability", (Lesson("chain_rule"), Lesson("sampling"))),
-    Part("model", (Lesson("block"), Lesson("families"), Lesson("objectives"))),
+    Part(
+        "model",
+        (
+            Lesson(
+                "block",
+                page="pages/model/block.py",
+                minutes=30,
+                steps=("stream", "norm", "attention", "neurons", "logit", "lens", "placement", "counts"),
+            ),
+            Lesson("families"),
+            Lesson("objectives"),
+        ),
+    ),
     Part("training", (Lesson("pretraining"), Lesson("finetuning"), Lesson("evaluation"))),
     Part("exercises", (Lesson("exercises"),)),
 )

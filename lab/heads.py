@@ -128,7 +128,7 @@ class Written:
 def written(model: str, trace: TextTrace, layer: int, query: int) -> Written:
     """The parts that the heads of `layer` write at position `query`."""
     w_o = _decoder(model).blocks[layer].attention.w_o
-    head_out = torch.from_numpy(trace.arrays["head_out"][layer][:, query : query + 1])
+    head_out = torch.tensor(trace.arrays["head_out"][layer][:, query : query + 1])
     parts = head_parts.written_by_head(head_out, w_o.weight.detach().float().cpu())[:, 0]
     if w_o.bias is not None:
         parts = torch.cat([parts, w_o.bias.detach().float().cpu()[None]])
@@ -194,10 +194,16 @@ def _specialities(model: str, files: str, block: tuple[int, ...] | None, code: s
 
 def measures(weights: NDArray[np.float32], token_ids: list[int]) -> dict[str, NDArray[np.float32]]:
     """The measures over a text that has been read already: weights [.. T T] -> name -> [..]."""
-    maps, ids = torch.from_numpy(weights), torch.tensor(token_ids)
+    maps, ids = torch.tensor(weights), torch.tensor(token_ids)
     return {name: head_measures.share_on(maps, kind(ids)).numpy() for name, kind in head_measures.MEASURES.items()}
+
+
+def even_shares(token_ids: list[int]) -> dict[str, float]:
+    """What each measure gives a head without any preference."""
+    ids = torch.tensor(token_ids)
+    return {name: head_measures.even_share(kind(ids)) for name, kind in head_measures.MEASURES.items()}
 
 
 def disagreement(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """The part of its weight that the second head spends on other words than the first, averaged over the rows."""
-    return float(head_measures.disagreement(torch.from_numpy(one), torch.from_numpy(other)))
+    return float(head_measures.disagreement(torch.tensor(one), torch.tensor(other)))

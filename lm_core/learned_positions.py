@@ -44,7 +44,7 @@ def learn_position_table(
     """Train a table p [T D] from noise until softmax(p pᵀ / √D) looks mostly at the neighbours (see `nearness`).
 
     Nothing but the loss tells the rows apart at first: that row 7 stands between rows 6 and 8 is learned. The loss is
-    the cross-entropy of `nearness` and these weights, in nats, a mean over rows; its floor is the entropy of `nearness`.
+    the cross-entropy of `nearness` and these weights (nats, mean over rows); its floor is the entropy of `nearness`.
     Returns a record for each number of steps in `keep`, in rising order.  Raises ValueError for an empty `keep`.
 
     >>> before, after = learn_position_table(8, 4, keep=(0, 200))

@@ -34,7 +34,6 @@ def placed(model: Decoder, token_ids: Tensor, positions: bool = True) -> tuple[T
     return x + model.embed_positions(position_ids), None
 
 
-@torch.no_grad()
 def attention_of_layer(
     model: Decoder, token_ids: Tensor, layer: int, *, positions: bool = True, causal: bool = True
 ) -> AttentionTrace:
@@ -43,11 +42,12 @@ def attention_of_layer(
     token_ids int [B T]. Without both, a shuffled text gives the same weights, shuffled: each layer treats all
     positions alike.  Vaswani et al. 2017, section 3.5: "the model contains no recurrence and no convolution".
     """
-    resid, angles = placed(model, token_ids, positions)
     allowed = causal_mask(token_ids.shape[-1], device=token_ids.device) if causal else None
-    for block in model.blocks[: layer + 1]:
-        trace = block.trace(resid, angles, allowed, REFERENCE)
-        resid = trace.resid_post
+    with torch.no_grad():
+        resid, angles = placed(model, token_ids, positions)
+        for block in model.blocks[: layer + 1]:
+            trace = block.trace(resid, angles, allowed, REFERENCE)
+            resid = trace.resid_post
     return trace.attention
 
 
@@ -116,7 +116,6 @@ def rope_pairs_by_distance(
     return first + second
 
 
-@torch.no_grad()
 def table_scores(model: Decoder, query_id: int, key_id: int, n_positions: int, head: int) -> Tensor:
     """Scores of layer 1 of ONE word as query at position m, and one as key at n, in a model with a position table.
 
@@ -125,8 +124,9 @@ def table_scores(model: Decoder, query_id: int, key_id: int, n_positions: int, h
     if model.embed_positions is None:
         raise ValueError("this model has no table of positions")
     rows, block = model.embed_positions.weight[:n_positions], model.blocks[0]
-    everywhere = torch.stack([model.embed_tokens.weight[word] + rows for word in (query_id, key_id)])
-    q, k, _ = block.attention.project(block.norm_1(everywhere))
+    with torch.no_grad():
+        everywhere = torch.stack([model.embed_tokens.weight[word] + rows for word in (query_id, key_id)])
+        q, k, _ = block.attention.project(block.norm_1(everywhere))
     return q[0, head] @ k[1, head * k.shape[1] // q.shape[1]].mT
 
 
@@ -136,20 +136,19 @@ def _losses(model: Decoder, final: Tensor, targets: Tensor) -> Tensor:
     return torch.cat([F.cross_entropy(model.unembed(x).float(), t, reduction="none") for x, t in pieces])
 
 
-@torch.no_grad()
 def losses_in_one_run(model: Decoder, token_ids: Tensor) -> Tensor:
     """The surprisal (nats) of each token after the first, the whole text in one run however long it is.
 
     token_ids int [T] -> float32 [T − 1]. Positions past `context_length` were never trained.
     Raises ValueError where a table of positions has no row for them.
     """
-    x, angles = placed(model, token_ids[None])
-    for block in model.blocks:
-        x = block(x, angles, None, True, None)
-    return _losses(model, model.final_norm(x)[0, :-1], token_ids[1:])
+    with torch.no_grad():
+        x, angles = placed(model, token_ids[None])
+        for block in model.blocks:
+            x = block(x, angles, None, True, None)
+        return _losses(model, model.final_norm(x)[0, :-1], token_ids[1:])
 
 
-@torch.no_grad()
 def losses_in_windows(model: Decoder, token_ids: Tensor) -> Tensor:
     """The same tokens judged inside the trained length: the text in overlapping windows, each beginning at position 0.
 
@@ -157,7 +156,8 @@ def losses_in_windows(model: Decoder, token_ids: Tensor) -> Tensor:
     much text before it (the first window excepted).
     """
     context, pieces = model.config.context_length, []
-    for start, end, scored in windows(len(token_ids), context + 1, max(1, context // 2)):
-        final = model.hidden(token_ids[None, start : end - 1])[0]
-        pieces.append(_losses(model, final[scored - 1 - start :], token_ids[scored:end]))
+    with torch.no_grad():
+        for start, end, scored in windows(len(token_ids), context + 1, max(1, context // 2)):
+            final = model.hidden(token_ids[None, start : end - 1])[0]
+            pieces.append(_losses(model, final[scored - 1 - start :], token_ids[scored:end]))
     return torch.cat(pieces)

@@ -1,0 +1,245 @@
+"""Positions: what a model without them cannot tell, four ways to give it them, and what lies beyond their end."""
+
+import numpy as np
+import streamlit as st
+
+from lab import course
+from lab.ui import attention_formulas, model_choice, panels, view
+from lab.ui import position_charts as charts
+from lab.ui import position_data as data
+from lab.ui import position_formulas as formulas
+from lab.ui import position_panels as show
+from lab.ui.panels import formula, prose, source
+from lab.ui.position_panels import t
+from lab.ui.reading import Reading, open_reading, token_bar
+from lab.ui.walk import sides, walk
+from lm_core import learned_positions, masks, positions
+from lm_core import position_experiments as experiments
+
+LESSON = course.lesson("positions")
+SLUG = LESSON.slug
+DEFAULT_LAYER, DEFAULT_HEAD = 0, 0
+
+
+def compared(before: float, after: float) -> int:
+    """0 larger, 1 smaller, 2 the same: as float32 can tell."""
+    return 2 if abs(after - before) <= 1e-5 * max(1.0, abs(before)) else 0 if after > before else 1
+
+
+def three() -> list[str]:
+    """The answers that `compared` chooses from."""
+    return [t("larger"), t("smaller"), t("same")]
+
+
+def shuffle(r: Reading) -> None:
+    """Without positions attention cannot tell the order."""
+    found = data.shuffled(r, show.chosen_seed())
+    cell = r.view.head, r.view.query, r.view.key
+    left, right = sides()
+    with left:
+        prose(SLUG, "shuffle", query=r.query, key=r.key)
+        if r.n_tokens - r.trace.has_start < 2:
+            st.caption(t("too_short"))
+        before, after = float(found.straight["none"][cell]), float(found.back["none"][cell])
+        panels.predict_section(
+            SLUG, "shuffle", three(), compared(before, after), about=(r.view, tuple(r.labels), show.chosen_seed()),
+            query=r.query, key=r.key, before=f"{before:.6f}", after=f"{after:.6f}",
+        )  # fmt: skip
+        formula(formulas.shuffled_weight(r, found, "none"))
+    with right:
+        show.shuffle_bar(r, found)
+        show.both_orders(r, found, "none")
+        st.caption(t("largest", value=f"{found.difference('none', r.view.head):.1e}"))
+        source(experiments.attention_of_layer, "placed(model, token_ids, positions)")
+
+
+def leak(r: Reading) -> None:
+    """The mask alone already leaks the order."""
+    found = data.shuffled(r, show.chosen_seed())
+    left, right = sides()
+    with left:
+        prose(SLUG, "leak")
+        formula(formulas.seen(r, found))
+        st.caption(t("layer_note"))
+        show.differences(r, found)
+    with right:
+        show.shuffle_bar(r, found)
+        show.both_orders(r, found, "mask")
+        source(masks.causal_mask, "return key <= query")
+
+
+def sinusoidal(r: Reading) -> None:
+    """Sines and cosines: a vector for each position."""
+    table = data.sinusoids(2 * show.ROWS, r.shape.d_model)
+    wide = min(show.COLUMNS, table.shape[1])
+    row, column = cell = show.chosen_cell("sinusoidal", show.ROWS, wide)
+    left, right = sides()
+    with left:
+        prose(SLUG, "sinusoidal", d_model=table.shape[1])
+        formula(formulas.sinusoid(row, column, table.shape[1], float(table[row, column])))
+        charts.waves(table, column, row)
+    with right:
+        names = [str(i) for i in range(show.ROWS)]
+        show.table_map("sinusoidal", table[: show.ROWS, :wide], names, cell, t("sines", shown=wide, all=table.shape[1]))
+        source(positions.sinusoidal_positions, "torch.stack([angles.sin()")
+
+
+def learned(r: Reading) -> None:
+    """A table that training fills."""
+    size = f"{r.shape.context_length * r.shape.d_model:,}"
+    left, right = sides()
+    with left:
+        prose(SLUG, "learned", context=r.shape.context_length, d_model=r.shape.d_model, size=size)
+    if r.shape.has_rope:
+        with left:
+            prose(SLUG, "learned_toy")
+            formula([r"x_t = e_{\mathrm{token}} + p_t"])
+            record = show.training_slider()
+        with right:
+            show.alike_map(record.alike, t("alike_toy", step=record.step), "alike")
+            st.caption(t("table_loss", loss=f"{record.loss_nats:.3f}"))
+            source(learned_positions.learn_position_table, "weights = masked_softmax")
+    else:
+        with left:
+            formula(formulas.added(r, show.chosen_cell("learned", r.n_tokens, min(show.COLUMNS, r.shape.d_model))[1]))
+            show.own_alike(r)
+        with right:
+            show.own_table(r)
+            source(experiments.placed, "return x + model.embed_positions")
+
+
+def rope(r: Reading) -> None:
+    """RoPE: pairs of numbers turn like clock hands."""
+    angles = data.angles(r, max(r.n_tokens, 2))
+    pair = show.chosen_pair(show.shown_pairs(angles.shape[1]))
+    angle = float(angles[r.view.query, pair])
+    left, right = sides()
+    with left:
+        prose(SLUG, "rope", pairs=angles.shape[1], query=r.query)
+        formula(formulas.dial(r.view.query, pair, 2 * angles.shape[1], data.theta(r.model), angle))
+        if r.shape.has_rope:
+            formula(attention_formulas.turned(r, "q", pair, r.head("q_proj")[r.view.query], angle), t("turned"))
+        else:
+            st.caption(t("not_turned"))
+    with right:
+        show.dial_board(r, angles, pair)
+        prose(SLUG, "rope_pairs")
+        show.pairings()
+        if r.shape.has_rope:
+            st.caption(t("pairing_difference", value=f"{data.pairing_difference(r):.1e}"))
+        source(positions.rotate, "return torch.cat")
+
+
+def relative(r: Reading) -> None:
+    """Only the distance counts."""
+    scores = data.score_by_place(r, min(show.SIDE, r.shape.context_length))
+    side = len(scores)
+    here = m, n = show.chosen_places(r, side)
+    kind = "rope" if r.shape.has_rope else "table"
+    left, right = sides()
+    with left:
+        prose(SLUG, "relative", query=r.query, key=r.key)
+        prose(SLUG, f"relative_{kind}")
+        home = max(m - n, 0), max(n - m, 0)
+        by = min(3, side - 1 - max(home))
+        if by > 0:
+            before, after = float(scores[home]), float(scores[home[0] + by, home[1] + by])
+            panels.predict_section(
+                SLUG, "relative", three(), compared(before, after), about=(r.view, tuple(r.labels), m - n),
+                query=r.query, key=r.key, by=by, before=f"{before:.4f}", after=f"{after:.4f}",
+            )  # fmt: skip
+        show.move_slider(here, side)
+        formula(formulas.moved(r, scores, here))
+    with right:
+        show.place_map(r, scores, here)
+        if r.shape.has_rope:
+            source(experiments.rope_scores, "return rotate(q, angles)")
+        else:
+            source(experiments.table_scores, "return q[0, head]")
+
+
+def alibi(r: Reading) -> None:
+    """ALiBi: a straight penalty for distance."""
+    slopes = data.slopes(r.shape.n_heads)
+    slope = float(slopes[r.view.head])
+    bias = data.penalties(r.n_tokens, slope)
+    left, right = sides()
+    with left:
+        prose(SLUG, "alibi", head=r.view.head + 1)
+        formula(formulas.penalty(r, slope))
+        charts.penalised(r, bias)
+        st.caption(t("alibi_note"))
+    with right:
+        charts.slope_chart(r, slopes)
+        charts.bias_map(r, bias)
+        source(positions.alibi_bias, "return -slopes")
+
+
+def distance(r: Reading) -> None:
+    """What distance does to a dot product."""
+    n = min(128, r.shape.context_length)
+    left, right = sides()
+    if r.shape.has_rope:
+        parts, chosen = data.pairs_by_distance(r, n), charts.chosen_distance(r, n)
+        with left:
+            prose(SLUG, "distance", query=r.query, key=r.key)
+            charts.distance_slider(chosen, n)
+            formula(formulas.wave_sum(parts, chosen))
+            charts.parts_strip(parts, chosen)
+        with right:
+            alt = t("rope_distance_alt", query=r.labels[r.view.query], other=r.labels[r.view.key])
+            charts.distance_chart(parts.sum(axis=1), t("by_distance"), "rope_distance", chosen, alt)
+            charts.sine_distance(r, n, chosen)
+            source(experiments.rope_pairs_by_distance, "products = rotate(q, angles) * k")
+    else:
+        own = data.alike_by_distance(show.own_rows(r, n))
+        with left:
+            prose(SLUG, "distance_table")
+            formula([r"\mathrm{alike}(d) = \mathrm{mean}_s \cos(p_s,\, p_{s+d})"])
+        with right:
+            charts.distance_chart(own, t("own_by_distance"), "own_distance", None, t("own_by_distance"))
+            charts.sine_distance(r, n, None)
+            source(learned_positions.cosine_similarity, "return (unit @ unit.mT)")
+
+
+def beyond(r: Reading) -> None:
+    """Past the length that was trained."""
+    with st.spinner(t("reading")):
+        found = data.beyond(r.model)
+    context = r.shape.context_length
+    left, right = sides()
+    with left:
+        prose(SLUG, "beyond", context=context, n=found.n_tokens)
+        if not len(found.windows):
+            prose(SLUG, "beyond_short", context=context, n=found.n_tokens)
+            return
+        if found.one_run is None:
+            prose(SLUG, "beyond_table", refusal=found.refusal, last=context - 1)
+        else:
+            one, windows = (float(x[context:].mean()) for x in (found.one_run, found.windows))
+            answer = 2 if abs(one - windows) < 0.05 else 0 if one > windows else 1
+            panels.predict_section(
+                SLUG, "beyond", three(), answer, about=(r.model, found.n_tokens), context=context,
+                one=f"{one:.3f}", windows=f"{windows:.3f}", times=f"{np.exp(one - windows):.2f}",
+            )  # fmt: skip
+            prose(SLUG, "beyond_rope")
+    with right:
+        charts.story_chart(found, context)
+        source(
+            experiments.losses_in_one_run if r.shape.has_rope else experiments.placed,
+            "x, angles = placed" if r.shape.has_rope else "raise ValueError",
+        )
+
+
+STEPS = (shuffle, leak, sinusoidal, learned, rope, relative, alibi, distance, beyond)
+
+view.adopt_address()
+model = model_choice.choose()
+_, whole_page = panels.page_tools(LESSON, has_toy=False)
+reading = open_reading(model, DEFAULT_LAYER, DEFAULT_HEAD)
+steps = {step.__name__: lambda step=step: step(reading) for step in STEPS}
+walk(LESSON, steps, lambda: token_bar(reading), whole_page=whole_page)
+view.mirror_address(
+    "text", "layer", "head", "q", "k", "step", "model", "positions_shuffle", "positions_pair", "positions_places",
+    "positions_distance",
+)  # fmt: skip

@@ -1,4 +1,4 @@
-/* A table of tokens, a cell tinted by a number between 0 and 1: hover for what stands behind it, click to choose. */
+/* A table of tokens, a cell tinted by a number between -1 and 1: hover for what stands behind it, click to choose. */
 function buildTokenGrid(root) {
   const frame = el("div", "frame"), grid = el("div", "grid"), caption = el("div", "caption");
   grid.setAttribute("role", "grid");
@@ -70,7 +70,7 @@ export default function ({ parentElement, data, setTriggerValue }) {
     }
     view.shape = `${m}x${n}`;
   }
-  const floor = variable(root, "--lab-map-floor"), end = variable(root, `--lab-${data.role}-map`);
+  const [floor, end, negative] = ["--lab-map-floor", `--lab-${data.role}-map`, `--lab-${data.role}-negative`].map((name) => variable(root, name));
   const nodes = view.grid.children, [si, sj] = data.selected ?? [-1, -1];
   view.grid.style.setProperty("--on", `var(--lab-${data.colRole})`);
   data.cols.forEach((name, j) => {
@@ -85,7 +85,7 @@ export default function ({ parentElement, data, setTriggerValue }) {
       const node = nodes[(i + 1) * (n + 1) + j + 1];
       setText(node, cell.text);
       node.className = `cell${i === si && j === sj ? " sel" : ""}${cell.mark ? " mark" : ""}${cell.tint === null ? " plain" : ""}`;
-      node.style.backgroundColor = cell.tint === null ? "" : mix(floor, end, cell.tint / 100);
+      node.style.backgroundColor = cell.tint === null ? "" : mix(floor, cell.tint < 0 ? negative : end, Math.abs(cell.tint) / 100);
       node.setAttribute("aria-label", [`${name}, ${data.cols[j]}`, cell.text, ...cell.tip].join("; "));
     });
   });

@@ -56,8 +56,8 @@ def neuron_formula(r: Reading, neuron: int) -> None:
     panels.formula(lines)
     rows: list[tuple[str, Role, str, Array]] = [(t("reads", token=r.labels[i]), "neutral", "x", x)]
     if w.w_gate is not None:
-        rows.append((t("gate_row", n=n, total=f"{float(x @ w.w_gate):.3f}"), "k", "gate", w.w_gate))
-    rows.append((t("in_row", n=n, total=f"{float(x @ w.w_in):.3f}"), "q", "in", w.w_in))
+        rows.append((t("gate_row", n=n, total=f"{float(x @ w.w_gate):.3f}"), "neutral", "gate", w.w_gate))
+    rows.append((t("in_row", n=n, total=f"{float(x @ w.w_in):.3f}"), "neutral", "in", w.w_in))
     rows.append((t("written", n=n), "weights", "h·out", value * w.w_out.astype(np.float64)))
     strip(rows, "strip_neuron")
 
@@ -101,16 +101,24 @@ def neuron_examples(r: Reading, neuron: int) -> None:
     whole = ["".join(e.labels[: e.at]) + "»" + e.labels[e.at] + "«" + "".join(e.labels[e.at + 1 :]) for e in found]
     csv = figures.matrix_csv(np.array([[e.activation] for e in found]), whole, [f"#{neuron + 1}"])
     panels.figure_head(t("examples_high" if high else "examples_low", n=neuron + 1), csv, "examples")
-    lines = ["| | |", "|--:|:--|"]
-    for example in found:
-        around = [
-            f":violet[**{panels.escape_markdown(label)}**]" if k == example.at else panels.escape_markdown(label)
-            for k, label in enumerate(example.labels)
-        ]
-        first, last = max(0, example.at - 7), min(len(around), example.at + 6)
-        said = "".join(around[first:last]).replace("␣", " ")
-        said = ("… " if first else "") + said.strip() + (" …" if last < len(around) else "")
-        lines.append(f"| {example.activation:+.2f} | {said} |")
+    lines = [f"| {t('activation')} | {t('in_context')} |", "|--:|:--|"]
+    lines += [f"| {example.activation:+.2f} | {in_context(example)} |" for example in found]
     with st.container(key="examples_neuron"):
         st.markdown("\n".join(lines))
     st.caption(t("corpus_note"))
+
+
+def in_context(example: numbers.Example) -> str:
+    r"""The tokens around a place of the corpus as Markdown, that place bold; spaces stand as spaces.
+
+    >>> in_context(numbers.Example(1.5, ["A", "␣big", "␣*", "!"], at=2))
+    'A big :violet[**\\***]\\!'
+    """
+    first, last = max(0, example.at - 7), min(len(example.labels), example.at + 6)
+    pieces = []
+    for k in range(first, last):
+        label = example.labels[k]
+        space = " " if label.startswith("␣") and k > first else ""
+        inert = panels.escape_markdown(label.removeprefix("␣").replace("␣", " ")) or "␣"
+        pieces.append(space + (f":violet[**{inert}**]" if k == example.at else inert))
+    return ("… " if first else "") + "".join(pieces) + (" …" if last < len(example.labels) else "")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lab import figures
 from lab.language import text
+from lab.lessons import Markdown, code_span
 from lab.theme import Role
 from lab.ui import block_numbers as numbers
 from lab.ui import components, panels, view
@@ -33,7 +34,7 @@ def row_map(name: str, values: Array, title: str, rows: Sequence[str], row: int,
     shown = values[:, :MOST_COLUMNS]
     columns = [str(c + 1) for c in range(shown.shape[1])]
     panels.figure_head(title, figures.matrix_csv(values, rows, [str(c + 1) for c in range(values.shape[1])]), name)
-    reach = float(np.abs(values).max())
+    reach = float(np.quantile(np.abs(values), 0.98)) or 1.0  # a few large numbers must not make the rest pale
     components.matrix(
         shown, rows, columns, selected=(row, column(name, values.shape[1])), vmin=-reach, vmax=reach,
         scale="diverging", role="neutral", row_role="neutral", col_role="neutral", decimals=2, key=f"map_{name}",
@@ -58,6 +59,14 @@ def strip(rows: Sequence[tuple[str, Role, str, Array]], key: str, *, common: boo
         ],
         key=key,
     )
+    count = len(rows[0][3])
+    if count > MOST_COLUMNS:
+        st.caption(t("first_columns", shown=MOST_COLUMNS, count=count))
+
+
+def said(model: str, token_id: int) -> Markdown:
+    """A token of the vocabulary in a sentence: in a grey box, so that a full stop is seen too."""
+    return code_span(numbers.label(model, token_id))
 
 
 # --- the stream -------------------------------------------------------------------------------------------------------
@@ -150,21 +159,24 @@ def norm_figures(r: Reading) -> None:
     divided = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + r.shape.norm_eps)
     read = r.layer("mlp_in").astype(np.float64)
     names = [t("norm_before"), t("norm_divided"), t("norm_read")]
-    title = t("norm_rows", token=word(label, "q"))
-    row_map("norm", np.vstack([rows[i], divided[i], read[i]]), title, names, 2, t("rows_alt", name=title, token=label))
+    plain = t("rows_alt", name=t("norm_rows", token=label), token=label)
+    shown = np.vstack([rows[i], divided[i], read[i]])
+    row_map("norm", shown, t("norm_rows", token=word(label, "q")), names, 2, plain)
 
     def rms(values: Array) -> Array:
         return np.sqrt((values**2).mean(axis=1))
 
-    table = np.stack([rows.mean(axis=1), rms(rows), divided.mean(axis=1), rms(divided)])
-    kinds = [t("mean_before"), t("rms_before"), t("mean_after"), t("rms_after")]
+    table, kinds = np.stack([rms(rows), rms(divided)]), [t("rms_before"), t("rms_after")]
+    if r.shape.norm == "layer_norm":
+        table = np.stack([rows.mean(axis=1), table[0], divided.mean(axis=1), table[1]])
+        kinds = [t("mean_before"), kinds[0], t("mean_after"), kinds[1]]
     panels.figure_head(t("sizes"), figures.matrix_csv(table, kinds, r.labels), "sizes")
     components.matrix(
-        table, kinds, r.labels, selected=(3, i), vmin=0.0, vmax=float(np.abs(table).max()), role="neutral",
+        table, kinds, r.labels, selected=(len(kinds) - 1, i), scale="diverging", role="neutral",
         row_role="neutral", col_role="q", decimals=2, key="map_sizes", alt=t("sizes_alt"),
         on_select=lambda cell: view.put("q", cell[1]),
     )  # fmt: skip
-    st.caption(t("sizes_note", g=f"{float(weight.min()):.2f}", largest=f"{float(weight.max()):.2f}"))
+    st.caption(t("sizes_note", least=f"{float(weight.min()):.2f}", largest=f"{float(weight.max()):.2f}"))
 
 
 # --- attention --------------------------------------------------------------------------------------------------------

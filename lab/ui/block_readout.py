@@ -11,9 +11,8 @@ from lab.lessons import Markdown
 from lab.ui import block_numbers as numbers
 from lab.ui import panels, view
 from lab.ui.attention_formulas import number, signed
-from lab.ui.block_panels import strip, t
+from lab.ui.block_panels import said, strip, t
 from lab.ui.charts import chart
-from lab.ui.panels import word
 from lab.ui.reading import Reading
 from lab.ui.token_grid import Cell, token_grid
 
@@ -52,8 +51,9 @@ def logit_map(r: Reading, found: numbers.LogitTable, labels: list[str]) -> None:
         view.put("block.part", min(cell[0], len(table) - 1))
         view.put("block_token", str(cell[1] + 1))
 
+    reach = float(np.abs(table).max()) or 1.0
     cells = [
-        [Cell(f"{value:+.2f}", min(1.0, abs(value) / float(np.abs(table).max() or 1)) if value > 0 else 0.0,
+        [Cell(f"{value:+.2f}", value / reach,
               (f"{value:+.5f}", f"{rows[i]} → {labels[j]}")) for j, value in enumerate(line)]
         for i, line in enumerate(table.tolist())
     ]  # fmt: skip
@@ -88,7 +88,7 @@ def logit_formula(r: Reading, found: numbers.LogitTable, labels: list[str]) -> N
         strip(
             [
                 (t("part_row", part=name), "neutral", "p/s·g", row),
-                (t("unembed_row", token=labels[k]), "q", "u", u),
+                (t("unembed_row", token=labels[k]), "neutral", "u", u),
                 (text("self_attention.product", total=f"{float(row @ u):.3f}"), "weights", "·", row * u),
             ],
             "strip_logit",
@@ -137,8 +137,8 @@ def lens_of_word(r: Reading, found: numbers.Lens) -> None:
         guesses = [(int(token), float(p)) for token, p in zip(found.ids[s, i], found.probabilities[s, i], strict=True)]
         line = []
         for place, (token, p) in enumerate(guesses):
-            said = numbers.label(r.model, token)
-            line.append(Cell(said, p, (f"{p:.2%}", t("tip_rank", token=said, rank=place + 1)), mark=token == target))
+            guess = numbers.label(r.model, token)
+            line.append(Cell(guess, p, (f"{p:.2%}", t("tip_rank", token=guess, rank=place + 1)), mark=token == target))
         share = float(found.shares[s, i])
         tip = (f"{share:.3%}", t("tip_rank", token=label, rank=ranks[s]))
         cells.append([*line, Cell(f"{ranks[s]}{arrow(ranks, s)}", None, tip)])
@@ -164,10 +164,10 @@ def lens_of_all(r: Reading, found: numbers.Lens) -> None:
     for s in range(len(names)):
         line = []
         for i in range(r.n_tokens):
-            said, p = numbers.label(r.model, int(found.ids[s, i, 0])), float(found.probabilities[s, i, 0])
+            guess, p = numbers.label(r.model, int(found.ids[s, i, 0])), float(found.probabilities[s, i, 0])
             followed = numbers.label(r.model, found.followed[i])
-            tip = (f"{said} {p:.2%}", t("tip_rank", token=followed, rank=int(found.ranks[s, i])))
-            line.append(Cell(said, p, tip, mark=int(found.ids[s, i, 0]) == found.followed[i]))
+            tip = (f"{guess} {p:.2%}", t("tip_rank", token=followed, rank=int(found.ranks[s, i])))
+            line.append(Cell(guess, p, tip, mark=int(found.ids[s, i, 0]) == found.followed[i]))
         cells.append(line)
     panels.figure_head(t("lens_all_title"), figures.matrix_csv(found.ranks, names, r.labels), "lens_all")
 
@@ -187,7 +187,8 @@ def rank_chart(r: Reading, found: numbers.Lens) -> None:
     label = numbers.label(r.model, found.followed[i])
     chart(
         figures.bars, state_names(r), found.shares[:, i], highlight=r.view.layer + 1, value_range=(0, 1.18),
-        decimals=3, title=t("share_of", token=word(label)), alt=t("share_alt", token=label), file="lens_share",
+        decimals=3, title=t("share_of", token=said(r.model, found.followed[i])), alt=t("share_alt", token=label),
+        file="lens_share",
     )  # fmt: skip
 
 
@@ -199,7 +200,8 @@ def lens_formula(r: Reading, found: numbers.Lens) -> None:
             r"p_\ell = \mathrm{softmax}\big(W_U \, \mathrm{norm}(r_\ell)\big)",
             rf"p_{{{s}}} = {number(float(found.shares[s, i]), 4)}, \quad \mathrm{{rank}}_{{{s}}} ="
             rf" {number(float(found.ranks[s, i]), 0)}",
-        ]
+        ],
+        t("formula_label"),
     )
 
 
@@ -212,4 +214,4 @@ def first_on_top(found: numbers.Lens, position: int) -> int:
 
 def followed(r: Reading, found: numbers.Lens) -> Markdown:
     """The token whose rank is followed, for a sentence."""
-    return word(numbers.label(r.model, found.followed[r.view.query]), "loss")
+    return said(r.model, found.followed[r.view.query])

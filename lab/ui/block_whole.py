@@ -9,7 +9,6 @@ from lab import figures
 from lab.language import text
 from lab.ui import block_numbers as numbers
 from lab.ui import panels, view
-from lab.ui.attention_formulas import number
 from lab.ui.block_numbers import Floats
 from lab.ui.block_panels import t
 from lab.ui.charts import chart
@@ -57,7 +56,8 @@ def gradient_chart(runs: Runs, when: str) -> None:
     chart(
         figures.line, layers, series, alt=t("gradients_alt", pre=" → ".join(ends["Pre-LN"]),
         post=" → ".join(ends["Post-LN"])), x_title=t("layer_axis"), y_title=t("gradient_axis"),
-        y_range=(np.log10(LEAST), 1.0), roles={"Pre-LN": "weights", "Post-LN": "neutral"}, title=t("gradients"),
+        y_range=(-1.25, 0.25) if when == "before" else (-7.0, 0.25),
+        roles={"Pre-LN": "weights", "Post-LN": "neutral"}, title=t("gradients"),
         file=f"gradients_{when}",
     )  # fmt: skip
 
@@ -81,7 +81,8 @@ def placement_formula(runs: Runs, when: str) -> None:
             r"\text{Pre-LN: } r + F(\mathrm{norm}(r)) \qquad \text{Post-LN: } \mathrm{norm}(r + F(r))",
             r"\dfrac{\lVert \nabla_1 \rVert}{\lVert \nabla_L \rVert}: \quad \text{Pre-LN } "
             + number_short(ratio[True]) + r", \quad \text{Post-LN } " + number_short(ratio[False]),
-        ]
+        ],
+        t("formula_label"),
     )  # fmt: skip
 
 
@@ -160,8 +161,9 @@ def flops_formula(r: Reading, n: int) -> None:
             rf"= 2 \cdot {matrices // 2:,} + 4 \cdot {c.n_layers} \cdot {c.n_heads} \cdot {c.d_head} \cdot {n}".replace(
                 ",", r"{,}"
             ),
-            rf"= {matrices:,} + {attention:,} = {number(float(matrices + attention), 0)}".replace(",", r"{,}"),
-        ]
+            rf"= {matrices:,} + {attention:,} = \mathbf{{{matrices + attention:,}}}".replace(",", r"{,}"),
+        ],
+        t("formula_label"),
     )
 
 

@@ -14,7 +14,7 @@ _token_grid = components._register("token_grid")
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, a tint 0 to 1 or None (no ground at all), lines for hovering, a mark under it."""
+    """One cell: its text, a tint -1 to 1 or None (no ground at all), lines for hovering, a mark under it."""
 
     text: str
     tint: float | None = None
@@ -38,8 +38,8 @@ def token_grid_payload(
         raise ValueError(f"the cells do not fit {len(rows)} rows and {len(cols)} columns")
     for line in cells:
         for cell in line:
-            if cell.tint is not None and not 0 <= cell.tint <= 1:
-                raise ValueError(f"a tint of {cell.tint} is not within 0..1")
+            if cell.tint is not None and not -1 <= cell.tint <= 1:
+                raise ValueError(f"a tint of {cell.tint} is not within -1..1")
     if not alt.strip():
         raise ValueError("alt is empty: a figure needs its description")
     if selected is not None and not (0 <= selected[0] < len(rows) and 0 <= selected[1] < len(cols)):
@@ -82,7 +82,7 @@ def token_grid(
         (row, column) clicked just now, else None. `lab.ui.components` says who holds the selection.
 
     Raises:
-        ValueError: the cells do not fit the names, a tint is not within 0..1, or `selected` is no cell.
+        ValueError: the cells do not fit the names, a tint is not within -1..1, or `selected` is no cell.
     """
     data = token_grid_payload(
         cells, rows, cols, alt=alt, selected=selected, role=role, col_role=col_role, caption=caption

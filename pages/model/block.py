@@ -10,7 +10,8 @@ from lab.ui import block_panels as flow
 from lab.ui import block_readout as readout
 from lab.ui import block_whole as whole
 from lab.ui import model_choice, panels, view
-from lab.ui.panels import prose, source, word
+from lab.ui.block_panels import said
+from lab.ui.panels import prose, source
 from lab.ui.reading import Reading, open_reading, token_bar
 from lab.ui.walk import sides, walk
 from lm_core import block, counting, layers, norm_placement, residual_stream
@@ -93,12 +94,12 @@ def logit(r: Reading) -> None:
     kinds = [t("part_embedding"), t("all_attention"), t("all_mlp")]
     left, right = sides()
     with left:
-        prose(SLUG, "logit", query=r.query, top=word(labels[0], "loss"))
+        prose(SLUG, "logit", query=r.query, top=said(r.model, ids[0]))
         prose(SLUG, "logit_frozen")
         readout.logit_formula(r, found, labels)
         panels.predict_section(
             SLUG, "logit", kinds, sums.index(max(sums)), about=(r.view.query, tuple(r.labels), r.model),
-            top=word(labels[0], "loss"), embedding=f"{sums[0]:+.2f}", attention=f"{sums[1]:+.2f}", mlp=f"{sums[2]:+.2f}",
+            top=said(r.model, ids[0]), embedding=f"{sums[0]:+.2f}", attention=f"{sums[1]:+.2f}", mlp=f"{sums[2]:+.2f}",
         )  # fmt: skip
     with right:
         readout.logit_map(r, found, labels)
@@ -112,7 +113,7 @@ def lens(r: Reading) -> None:
     i, names = r.view.query, readout.state_names(r)
     first = readout.first_on_top(found, i)
     options = sorted({0, first, len(names) - 1, min(len(names) - 1, max(0, first - 1)), len(names) // 2})
-    final = word(numbers.label(r.model, int(found.ids[-1, i, 0])), "loss")
+    final = said(r.model, int(found.ids[-1, i, 0]))
     left, right = sides()
     with left:
         is_last = i + 1 == r.n_tokens
@@ -123,9 +124,9 @@ def lens(r: Reading) -> None:
             SLUG, "lens", [names[s] for s in options], options.index(first), about=(i, tuple(r.labels), r.model),
             final=final, state=names[first],
         )  # fmt: skip
-        readout.rank_chart(r, found)
     with right:
         (readout.lens_of_all if readout.chosen_scope() == "all" else readout.lens_of_word)(r, found)
+        readout.rank_chart(r, found)
         source(residual_stream.logit_lens, "return norm(states) @ unembed.T")
 
 

@@ -35,6 +35,7 @@ def paired_bars(
     if any(len(values) != len(labels) for values in pair):
         raise ValueError(f"{len(labels)} labels for {len(pair[0])} and {len(pair[1])} values")
     fill = palette(dark).roles[role].fill
+    red, green, blue = (int(fill[i : i + 2], 16) for i in (1, 3, 5))
     rows = list(range(len(labels)))  # by index, not by label: the same token may stand there twice
     shown = [literal(label) for label in labels]
     figure = go.Figure()
@@ -44,7 +45,7 @@ def paired_bars(
             y=rows,
             orientation="h",
             name=literal(name),
-            marker={"color": fill, "opacity": opacity, "cornerradius": 2},
+            marker={"color": f"rgba({red},{green},{blue},{opacity})", "cornerradius": 2},
             text=[f"{value:.{decimals}f}" for value in values],
             textposition="outside",
             textfont={"size": 11},

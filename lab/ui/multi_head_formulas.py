@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.heads import Prediction, Written
-from lab.ui.attention_formulas import names, number, signed
+from lab.ui.attention_formulas import names, number, signed, weight
 from lab.ui.panels import tex, tex_name
 from lab.ui.reading import Reading
 from lm_core.head_parts import group_of, kept_numbers
@@ -18,14 +18,12 @@ Array = NDArray[np.floating]
 
 def one_head(reading: Reading) -> list[str]:
     """What one head computes, and its weight for the chosen pair."""
-    i, j = names(reading)
-    h = reading.view.head + 1
-    weight = float(reading.head("weights")[reading.view.query, reading.view.key])
+    h, i, j = reading.view.head + 1, reading.view.query, reading.view.key
     q, k, v = (tex(role, rf"{role.upper()}_{{{h}}}") for role in ("q", "k", "v"))
     return [
         rf"\mathrm{{head}}_{{{h}}} = \mathrm{{softmax}}\!\left(\dfrac{{{q} {k}^{{\top}}}}"
         rf"{{\sqrt{{d_{{head}}}}}}\right) {v}",
-        rf"{tex('weights', 'w')}_{{{i},{j}}} = {number(weight, 4)}",
+        *weight(reading, reading.head("masked")[i].astype(np.float64), float(reading.head("weights")[i, j]), 1.0),
     ]
 
 
@@ -34,8 +32,8 @@ def disagreement(one: Array, other: Array, query: int, label: str, total: float)
     name = tex_name(label, query)
     pairs = list(zip(one[query, : query + 1].tolist(), other[query, : query + 1].tolist(), strict=True))
     terms = [rf"|{a:.2f} - {b:.2f}|" for a, b in pairs]
-    if len(terms) > 3:
-        terms = [*terms[:2], r"\dots", terms[-1]]
+    if len(terms) > 2:
+        terms = [terms[0], r"\dots", terms[-1]]
     row = sum(abs(a - b) for a, b in pairs) / 2
     return [
         r"d = \frac{1}{T} \sum_i d_i, \qquad d_i = \frac{1}{2} \sum_j |A_{ij} - B_{ij}|",

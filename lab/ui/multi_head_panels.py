@@ -52,13 +52,13 @@ def choice(name: str, options: Sequence[Choice]) -> Choice:
     entry, key = f"{SLUG}_{name}", f"{SLUG}_{name}_menu"
     asked = view.get(entry)
     st.session_state[key] = asked if asked in options else options[0]
-    chosen: Choice = st.segmented_control(
-        t(f"{name}_choice"), options, key=key, required=True, label_visibility="collapsed",
+    chosen = st.segmented_control(
+        t(f"{name}_choice"), options, key=key, required=True, wrap=True,
         format_func=lambda option: t(f"{name}_{option}"),
         on_change=lambda: view.put(entry, st.session_state[key]),
     )  # fmt: skip
     view.put(entry, chosen if chosen != options[0] else None)
-    return chosen
+    return chosen or options[0]
 
 
 def averages(r: Reading) -> dict[str, NDArray[np.float32]]:

@@ -10,7 +10,7 @@ from lab.ui import multi_head_formulas as formulas
 from lab.ui import multi_head_panels as figure
 from lab.ui.charts import chart
 from lab.ui.multi_head_panels import bold, name_of, t
-from lab.ui.panels import formula, prose, source, word
+from lab.ui.panels import formula, prose, source
 from lab.ui.reading import Reading, open_reading, token_bar
 from lab.ui.walk import sides, walk
 from lm_core import ablation, attention, head_measures, head_parts
@@ -82,14 +82,11 @@ def switch_off(r: Reading) -> None:
         prose(SLUG, f"switch_off_{kind}")
         ids = tuple(r.trace.token_ids[: i + 1])
         found = heads.prediction_without(r.model, ids, *here, off, kind)
-        top = int(found.before.argmax())
-        before, after = float(found.before[top]), float(found.after[top])
+        bits = {each: heads.prediction_without(r.model, ids, *here, each, kind).kl_bits for each in ("one", "others")}
         panels.predict_section(
-            SLUG, "switch_off", [t("rises"), t("falls"), t("stays")],
-            0 if after > before + 5e-4 else 1 if after < before - 5e-4 else 2,
-            about=(r.model, r.view, off, kind, tuple(r.labels)), query=r.query,
-            top=word(figure.token_name(r.model, top)), before=f"{before:.3f}", after=f"{after:.3f}",
-            bits=f"{found.kl_bits:.3f}", now=word(figure.token_name(r.model, int(found.after.argmax()))),
+            SLUG, "switch_off", [t("off_one"), t("off_others")], int(bits["others"] > bits["one"]),
+            about=(r.model, r.view, kind, tuple(r.labels)), query=r.query,
+            head=bold(name_of(here)), one=f"{bits['one']:.3f}", others=f"{bits['others']:.3f}",
         )  # fmt: skip
         formula(formulas.divergence(found))
     with right:
@@ -191,9 +188,7 @@ view.adopt_address()
 model = model_choice.choose()
 _, whole_page = panels.page_tools(LESSON, has_toy=False)
 reading = open_reading(model, DEFAULT_LAYER, DEFAULT_HEAD)
-walk(
-    LESSON, {step.__name__: lambda step=step: step(reading) for step in STEPS}, lambda: token_bar(reading),
-    whole_page=whole_page,
-)  # fmt: skip
+steps = {step.__name__: lambda step=step: step(reading) for step in STEPS}
+walk(LESSON, steps, lambda: token_bar(reading), whole_page=whole_page)
 KEPT = ("other", "off", "kind", "measure", "on")
 view.mirror_address("text", "layer", "head", "q", "k", "step", "model", *(f"{SLUG}_{name}" for name in KEPT))

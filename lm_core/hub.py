@@ -62,10 +62,12 @@ def download(
     here = _cached(repo, revision) if revision and COMMIT.fullmatch(revision) else None
     if here and (here / "tokenizer.json").is_file():  # which may be missing after a download cut short
         return here
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import HfApi, errors, snapshot_download
 
     patterns = [*FILES, *TOKENIZER_FILES]
     try:  # sizes before bytes
+        if revision and COMMIT.fullmatch(revision):
+            HfApi().model_info(repo, revision=revision, timeout=10)  # fails at once; listing a commit tries for 24 s
         plan = snapshot_download(
             repo, revision=revision, allow_patterns=patterns, dry_run=True, tqdm_class=_bar(lambda bar: None)
         )

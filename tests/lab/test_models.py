@@ -8,22 +8,29 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
-from lab import models, traces
+from lab import hub_downloads, models, traces
+from lm_core import hub as lm_core_hub
+from lm_core.checkpoint import load_pretrained
 from lm_core.checkpoint_error import CheckpointError, HubUnreachableError, with_a_reason
-from tests import tiny_models
+from lm_core.hub import Progress
+from tests import fake_hub, tiny_models
 from tests.support import ROOT
 
 
 @pytest.fixture(autouse=True)
-def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv("LM_LAB_MODE", raising=False)
+def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    for name in ("LM_LAB_MODE", "LM_LAB_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LM_LAB_HOME", str(tmp_path))  # no lab.toml of whoever runs the tests
     models.forget_all()
     yield
     models.forget_all()
@@ -185,3 +192,239 @@ def test_refusing_a_large_folder_takes_little_memory(tmp_path: Path) -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         _reason(f"folder:{tmp_path / how}")
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, how  # KiB on Linux
+
+
+# --- bounded, shared, on a device -------------------------------------------------------------------------------------
+
+
+def _settle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str) -> None:
+    """Let a lab.toml say this."""
+    path = tmp_path / "lab.toml"
+    path.write_text(content, encoding="utf-8")
+    monkeypatch.setenv("LM_LAB_CONFIG", str(path))
+
+
+def test_memory_is_bounded_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"folder:{tiny_models.save(tmp_path / str(i), tiny_models.gpt2(), seed=i)}" for i in range(3)]
+    n_bytes = 4 * models.about(names[0]).n_parameters
+    assert models._STORE.n_bytes() == n_bytes
+    _settle(monkeypatch, tmp_path, f"[models]\nmemory_gb = {2.5 * n_bytes / 2**30}")
+    models.forget_all()
+    kept = [models.load(name) for name in names]
+    assert models._STORE.n_bytes() == 2 * n_bytes
+    assert models.load(names[2]) is kept[2] and models.load(names[1]) is kept[1]
+    assert models.load(names[0]) is not kept[0], "the least recently used went first"
+    assert models.load(names[1]) is kept[1], "and now it was the third one's turn"
+    _settle(monkeypatch, tmp_path, f"[models]\nmemory_gb = {0.5 * n_bytes / 2**30}")
+    assert _reason(names[0]) == "too_large"
+    _settle(monkeypatch, tmp_path, f"[models]\nmax_parameters = {n_bytes // 4 - 1}")
+    assert _reason(names[0]) == "too_large"
+    _settle(monkeypatch, tmp_path, f"[models]\nmax_parameters = {n_bytes // 4}")
+    assert models.about(names[0]).n_parameters == n_bytes // 4
+
+
+def test_two_learners_load_a_model_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"folder:{tiny_models.save(tmp_path / 'model', tiny_models.gpt2())}"
+    calls, real = [], models.load_pretrained
+
+    def slow(folder: Path, **options: object) -> models.LoadedModel:
+        calls.append(folder)
+        time.sleep(0.2)
+        return real(folder, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(models, "load_pretrained", slow)
+    with ThreadPoolExecutor(6) as pool:
+        loaded = list(pool.map(models.load, [name] * 6))
+    assert len(calls) == 1 and all(one is loaded[0] for one in loaded)
+
+
+def test_no_folders_if_the_teacher_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"folder:{tiny_models.save(tmp_path / 'model', tiny_models.gpt2())}"
+    models.load(name)
+    _settle(monkeypatch, tmp_path, "[models]\nfolders = false")
+    assert _reason(name) == "missing"
+
+
+def test_devices_are_those_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def here(*there: str) -> None:
+        def pick(name: str = "auto") -> torch.device:
+            name = there[0] if name == "auto" else name
+            if name.split(":")[0] not in there:
+                raise ValueError("not here")
+            return torch.device(name)
+
+        monkeypatch.setattr(models.devices, "pick", pick)
+        models._there.cache_clear()
+
+    try:
+        for there, offered, expected in (
+            (("cpu",), '["auto", "cpu"]', ["cpu"]), (("cuda", "cpu"), '["auto", "cpu"]', ["cuda", "cpu"]),
+            (("cuda", "cpu"), '["cpu", "auto", "cuda:0"]', ["cpu", "cuda"]), (("cpu",), '["cuda", "mps"]', ["cpu"]),
+            (("cpu",), '["cpu", "cuda"]', ["cpu"]), (("cuda", "cpu"), '["cpu"]', ["cpu"]),
+        ):  # fmt: skip
+            here(*there)
+            _settle(monkeypatch, tmp_path, f"[device]\noffered = {offered}")
+            assert models.offered_devices() == expected, (there, offered)
+    finally:
+        models._there.cache_clear()
+
+
+def test_each_device_has_its_model_and_its_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two devices without a GPU: `meta` stands in for the other one, since a model there has shapes, too."""
+    name = f"folder:{tiny_models.save(tmp_path / 'model', tiny_models.gpt2())}"
+    session: dict[str, str] = {}
+
+    def place(folder: Path, device: torch.device, max_parameters: int) -> models.LoadedModel:
+        loaded = load_pretrained(folder, max_parameters=max_parameters)
+        loaded.model.to(device)  # reading a file straight to `meta` is refused
+        return loaded
+
+    monkeypatch.setattr(models, "load_pretrained", place)
+    monkeypatch.setattr(models, "offered_devices", lambda: ["cpu", "meta"])
+    monkeypatch.setattr(models.devices, "pick", torch.device)
+    monkeypatch.setattr(models.st, "session_state", session)
+    here, prints = models.load(name), models.fingerprint(name)
+    for nonsense in ("cuda:7", "", "disk"):
+        session[models.DEVICE_STATE] = nonsense
+        assert models.load(name) is here and models.fingerprint(name) == prints
+    session[models.DEVICE_STATE] = "meta"
+    there = models.load(name)
+    assert there is not here and models.about(name).device == "meta" and models.fingerprint(name) != prints
+    assert models.load(name) is there
+
+
+def test_traces_are_shared_and_cannot_be_changed(tmp_path: Path) -> None:
+    name = f"folder:{tiny_models.save(tmp_path / 'model', tiny_models.llama())}"
+    first = traces.trace(name, "The old king")
+    with pytest.raises(ValueError, match="read-only"):
+        first.arrays["weights"][:] = 0
+    first.labels[0], first.token_ids[0] = "changed", -1
+    first.arrays.clear()
+    again = traces.trace(name, "The old king")
+    assert again.labels[0] != "changed" and again.token_ids[0] >= 0 and "weights" in again.arrays
+    assert traces.trace(name, "The old king").arrays["weights"] is again.arrays["weights"], "computed once"
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_traces_are_bounded_by_bytes(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"folder:{tiny_models.save(tmp_path / 'model', getattr(tiny_models, family)())}"
+    traces._KEPT.clear()
+    real = sum(values.nbytes for values in traces.trace(name, "The old king").arrays.values())
+    counted = traces._KEPT.n_bytes()
+    assert real <= counted < 1.5 * real, "the estimate covers what is there"
+    monkeypatch.setattr(traces, "KEPT_BYTES", 2 * counted)
+    for text in ("The old king", "The old bird", "A bird"):
+        traces.trace(name, text)
+    assert traces._KEPT.n_bytes() <= 2 * counted and len(traces._KEPT.keys()) >= 1
+    monkeypatch.setattr(traces, "KEPT_BYTES", counted // 2)
+    assert traces.trace(name, "The little old king").token_ids, "a large one is shown and not kept"
+
+
+# --- the hub ----------------------------------------------------------------------------------------------------------
+
+REPO = "someone/tiny"
+NAME = f"hub:{REPO}@{fake_hub.COMMIT}"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[fake_hub.FakeHub]:
+    """A hub with one model, which the teacher allows."""
+    tiny_models.save(tmp_path / "made", tiny_models.gpt2(d_model=60))
+    _settle(monkeypatch, tmp_path, f'[models]\nhub = [{{repo = "{REPO}", revision = "{fake_hub.COMMIT}"}}]')
+    monkeypatch.setattr(hub_downloads, "_DOWNLOADS", {})
+    with fake_hub.serve(tmp_path / "made", REPO, tmp_path / "cache", monkeypatch) as running:
+        yield running
+
+
+@pytest.mark.parametrize("mode", ["local", "shared"])
+def test_a_model_of_the_hub_is_fetched_once(
+    mode: str, hub: fake_hub.FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LM_LAB_MODE", mode)
+    hub.pause = 0.005
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(models.load, [NAME] * 4))
+    assert all(one is loaded[0] for one in loaded) and loaded[0].name == NAME
+    expected = load_pretrained(tmp_path / "made")
+    assert torch.equal(loaded[0].model.embed_tokens.weight, expected.model.embed_tokens.weight)
+    assert traces.trace(NAME, "The old king").arrays["logits"].shape[-1] == 290
+    # Asked for twice: the size first, then the bytes.
+    assert 0 < hub.asked.count(f"/{REPO}/resolve/{fake_hub.COMMIT}/model.safetensors") <= 3
+    hub.asked.clear()
+    monkeypatch.setattr(hub_downloads, "_DOWNLOADS", {})  # as after a restart
+    models.forget_all()
+    assert models.load(NAME) is not loaded[0] and hub.asked == [], "a commit that is here is not asked for again"
+
+
+def test_progress_is_told(hub: fake_hub.FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.pause = 0.02
+    told: list[Progress] = []
+    real = lm_core_hub.download
+
+    def watched(name: str, max_bytes: int, note: Callable[[Progress], None]) -> Path:
+        return real(name, max_bytes, lambda progress: (told.append(progress), note(progress))[1])
+
+    monkeypatch.setattr(lm_core_hub, "download", watched)
+    download = models.start_download(NAME)
+    assert models.start_download(NAME) is download, "who comes later joins"
+    assert download.ended.wait(30) and download.error is None and download.folder is not None
+    files = list(download.folder.iterdir())
+    total = sum(file.stat().st_size for file in files)
+    assert download.progress == Progress(total, total, len(files), len(files))
+    assert any(0 < progress.done_bytes < total for progress in told), "on the way, too"
+    assert all(a.done_bytes <= b.done_bytes for a, b in zip(told, told[1:], strict=False))
+
+
+def test_only_what_the_teacher_names_is_fetched(hub: fake_hub.FakeHub) -> None:
+    for name in (f"hub:{REPO}", f"hub:{REPO}@main", f"hub:{REPO}@v1", f"hub:{REPO}@{'0' * 40}", "hub:gpt2", "hub:"):
+        for door in (models.load, models.fingerprint, models.about, models.shape, models.start_download):
+            with pytest.raises(CheckpointError, match="is not one of this app's models"):
+                door(name)
+    assert hub.asked == [] and hub_downloads._DOWNLOADS == {}
+
+
+def test_a_model_too_large_is_not_fetched(
+    hub: fake_hub.FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "SPARE_BYTES", 0)
+    entry = f'hub = [{{repo = "{REPO}", revision = "{fake_hub.COMMIT}"}}]'
+    _settle(monkeypatch, tmp_path, f"[models]\nmax_parameters = 1000\n{entry}")
+    assert _reason(NAME) == "too_large"
+    assert not list((tmp_path / "cache").glob("**/model.safetensors"))
+
+
+def test_failures_are_told_and_can_be_tried_again(
+    hub: fake_hub.FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    begin = time.monotonic()
+    for _ in range(2):
+        assert _reason(NAME) == "offline"
+    assert time.monotonic() - begin < 5, "and soon"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert _reason(NAME) == "offline", "until somebody asks again"
+    hub_downloads.forget_failure(NAME)
+    assert models.load(NAME).name == NAME
+    hub_downloads.forget_failure(NAME)  # no failure: nothing is forgotten
+    assert models.start_download(NAME).folder is not None
+
+
+def test_a_download_cut_short_is_taken_up_again(
+    hub: fake_hub.FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = models.load(NAME).folder
+    for missing in ("model.safetensors", "tokenizer.json"):
+        (folder / missing).unlink()
+        models.forget_all()
+        monkeypatch.setattr(hub_downloads, "_DOWNLOADS", {})
+        assert models.load(NAME).tokenizer is not None, missing
+    (folder / "model.safetensors").unlink()
+    hub.shutdown()
+    monkeypatch.setattr(hub_downloads, "_DOWNLOADS", {})
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    models.forget_all()
+    assert _reason(NAME) == "offline", "half a model is none"

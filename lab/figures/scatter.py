@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from lab.figures.frame import framed, literal
 from lab.theme import Role, palette
 
-MOST_NAMED = 40  # labels beside points; more would cover each other
+MOST_NAMED = 40  # labels beside points
+ROOM = (0.17, 0.05)  # of the span: how far apart two labels stand, so that neither covers the other
 MARGIN = 0.04  # of the span, around the outermost points
 
 
@@ -29,7 +30,7 @@ def scatter(
     height: int = 470,
     dark: bool = False,
 ) -> go.Figure:
-    """Points [n 2] with a label each, shown on hovering; `found` are drawn large, the first 40 of them named.
+    """Points [n 2] with a label each, shown on hovering; `found` are drawn large, and named where there is room.
 
     `chosen` is drawn largest, in the colour of its role. The axes hold all points, so that nothing moves when other
     points are picked out; drawing a box zooms in, a double click zooms out. The two axes have the same unit.
@@ -46,13 +47,14 @@ def scatter(
     colours = palette(dark)
     shown = [literal(label) for label in labels]
     figure = go.Figure()
+    names = _with_room(across, found if chosen is None else [chosen, *found])
     rows = [[label, x, y] for label, (x, y) in zip(labels, across.tolist(), strict=True)]
 
     def add(indices: Sequence[int], role: Role, size: int, opacity: float, named: bool, values: list[list]) -> None:
         figure.add_scatter(
             x=across[indices, 0], y=across[indices, 1], mode="markers+text" if named else "markers",
             marker={"color": colours.roles[role].fill, "size": size, "opacity": opacity, "line": {"width": 0}},
-            text=[shown[i] if k < MOST_NAMED else "" for k, i in enumerate(indices)] if named else None,
+            text=[shown[i] if i in names else "" for i in indices] if named else None,
             textposition="top center", textfont={"color": colours.roles[role].text}, cliponaxis=False,
             hovertext=[shown[i] for i in indices], hoverinfo="text", customdata=values,
         )  # fmt: skip
@@ -75,6 +77,16 @@ def scatter(
     figure.update_yaxes(scaleanchor="x", scaleratio=1)
     figure.update_layout(dragmode="zoom", hovermode="closest")
     return figure
+
+
+def _with_room(points: NDArray[np.float64], wanted: Sequence[int]) -> set[int]:
+    """Those of the wanted points whose labels do not meet, the first ones first; at most `MOST_NAMED`."""
+    room = np.array(ROOM) * max(float(np.ptp(points, axis=0).max()), 1e-12)
+    kept: list[int] = []
+    for i in wanted:
+        if len(kept) < MOST_NAMED and not any((np.abs(points[i] - points[k]) < room).all() for k in kept):
+            kept.append(i)
+    return set(kept)
 
 
 def _span(values: NDArray[np.float64]) -> list[float]:

@@ -168,6 +168,8 @@ def variants_figure(cut: Cut, words: Sequence[str]) -> None:
     """Each spelling over its tokens over their ids; the same id has the same tint."""
     read = [(word, cut_word) for word in words if (cut_word := _without_start(cut.model, word)) is not None]
     shades = iter(token_views.hues([i for _, (_, ids) in read for i in ids]))
+    if not read:
+        return
     blocks = [
         Block(
             len(ids),

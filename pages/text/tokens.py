@@ -95,7 +95,7 @@ def _predict_merge(state: bpe.MergeState) -> None:
 
 def ids(cut: Cut) -> None:
     """An id is a place in a list."""
-    core = (cut.word or cut.label).strip() or cut.text.strip()
+    core = (cut.word or cut.label).strip()
     bare, spaced = (tokens_.ids_of(cut.model, form) for form in (core, f" {core}"))
     left, right = sides()
     with left:
@@ -103,10 +103,12 @@ def ids(cut: Cut) -> None:
         if (lines := tokens_.id_formula(cut)) is not None:
             prose(SLUG, "ids_order")
             formula(lines, label=t("id_formula"))
-        panels.predict_section(
-            SLUG, "ids", [t("same_ids"), t("other_ids")], int(bare != spaced), about=(cut.model, core),
-            bare=word(core), spaced=word(f"␣{core}"), bare_ids=tokens_.listed(bare), spaced_ids=tokens_.listed(spaced),
-        )  # fmt: skip
+        if bare and spaced:
+            panels.predict_section(
+                SLUG, "ids", [t("same_ids"), t("other_ids")], int(bare != spaced), about=(cut.model, core),
+                bare=word(core), spaced=word(f"␣{core}"), bare_ids=tokens_.listed(bare),
+                spaced_ids=tokens_.listed(spaced),
+            )  # fmt: skip
     with right:
         tokens_.variants_figure(cut, tokens_.variants(core))
         tokens_.vocabulary_page(cut)

@@ -18,7 +18,8 @@ from lab.theme import ROLES, Role
 
 Scale = Literal["sequential", "diverging"]
 MOST_NUMBERS = 12  # a matrix of at most 12 x 12 carries its numbers in its cells
-MOST_SIDE = 512  # beyond this a cell is less than a pixel
+MOST_SIDE = 512  # beyond this a row is less than a pixel
+MOST_COLUMNS = 4096  # a vector lies across: several numbers may share a pixel, and pointing still finds each
 
 
 def _matrix(name: str, values: ArrayLike, minus_infinity: bool = False) -> NDArray[np.float64]:
@@ -26,8 +27,10 @@ def _matrix(name: str, values: ArrayLike, minus_infinity: bool = False) -> NDArr
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name} must be a matrix with rows and columns, not of shape {array.shape}")
-    if max(array.shape) > MOST_SIDE:
-        raise ValueError(f"{name} of shape {array.shape} is larger than the {MOST_SIDE} a side that can be drawn")
+    if array.shape[0] > MOST_SIDE or array.shape[1] > MOST_COLUMNS:
+        raise ValueError(
+            f"{name} of shape {array.shape} is larger than the {MOST_SIDE} x {MOST_COLUMNS} that can be drawn"
+        )
     bad = np.isnan(array) | np.isposinf(array) | (np.isneginf(array) & (not minus_infinity))
     if bad.any():
         i, j = (int(k) for k in np.argwhere(bad)[0])

@@ -76,7 +76,8 @@ def download(
     except Exception as error:  # no network, no such repository, a proxy's own exceptions: the cache may still help
         if folder := _cached(repo, revision):
             return folder
-        raise _unreachable(repo, error.__cause__ or error) from None
+        known = isinstance(error, errors.RepositoryNotFoundError) or error.__cause__ is None
+        raise _unreachable(repo, error if known else error.__cause__) from None
     size = sum(file.file_size or 0 for file in plan if file.will_download)
     if size > max_bytes:
         sentence = f"{name} has {size / 2**30:.1f} GiB to download; the limit is {max_bytes / 2**30:.1f} GiB"
@@ -136,7 +137,7 @@ def _bar(report: Callable[[Any], None]) -> Any:
     return SilentBar
 
 
-def _unreachable(repo: str, cause: BaseException) -> CheckpointError:
+def _unreachable(repo: str, cause: BaseException | None) -> CheckpointError:
     """Why a model cannot be had, as an exception to raise."""
     from huggingface_hub import errors
 

@@ -66,7 +66,8 @@ def projected(reading: Reading, part: str, column: int, x: Array, w: Array, bias
     """One number of q, k or v before turning: a row of x times a column of W."""
     symbol = tex(part, part)  # type: ignore[arg-type]  # part is "q", "k" or "v": all roles
     name, c = names(reading)[0], column + 1
-    total = number(float(x @ w) + bias, 3)
+    stack = "v" if part == "v" else f"{part}_proj"
+    total = number(float(reading.head(stack)[reading.view.query, column]), 3)
     added = f" + b_{{{c}}}" if bias else ""
     with_bias = f" + {signed(bias, 3)}" if bias else ""
     return [

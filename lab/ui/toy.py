@@ -74,13 +74,14 @@ def toy_formulas(q: Matrix, k: Matrix, v: Matrix, steps: dict[str, Matrix], cell
     i, j = cell
     place = f"{i + 1},{j + 1}"
     row, weights, score = steps["masked"][i], steps["weights"][i], float(steps["scores"][i, j])
+    hidden = r" \;\to\; \mathbf{-\infty}" if np.isneginf(row[j]) else ""  # what the mask makes of it
     top = float(row.max())
     total = float(np.exp(row - top).sum())
     power = r"e^{-\infty}" if np.isneginf(row[j]) else f"e^{{{row[j]:.4g} - {signed(top, 2)}}}"
     result = number(float(steps["head_out"][i, j]), 4)
     return [
         rf"\mathrm{{score}}_{{{place}}} = {tex_sum(pairs(q[i], k[j]), 1, shown=4)} = {number(score, 1)}",
-        rf"\mathrm{{scaled}}_{{{place}}} = \dfrac{{{score:.1f}}}{{\sqrt{{4}}}} = {number(score / 2, 1)}",
+        rf"\mathrm{{scaled}}_{{{place}}} = \dfrac{{{score:.1f}}}{{\sqrt{{4}}}} = {number(score / 2, 1)}{hidden}",
         rf"{tex('weights', 'w')}_{{{place}}} = \dfrac{{{power}}}{{{total:.4f}}} = {number(float(weights[j]), 4)}",
         rf"\mathrm{{out}}_{{{place}}} = {tex_sum(pairs(weights, v[:, j]), 2, shown=4)} = {result}",
     ]

@@ -76,11 +76,10 @@ def mirror_address(*names: str) -> None:
         value = get(name)
         if value is not None and not (name == "text" and len(value) > LONGEST_TEXT):
             wanted[name] = str(value + 1) if name in ("layer", "head", "q", "k") else str(value)
-    for name in _KEYS:
-        if name in wanted and st.query_params.get(name) != wanted[name]:
-            st.query_params[name] = wanted[name]
-        elif name not in wanted and name in st.query_params:
-            del st.query_params[name]
+    others = {name: st.query_params.get_all(name) for name in st.query_params if name not in _KEYS}
+    before = {name: st.query_params[name] for name in st.query_params if name in _KEYS}
+    if before != wanted:
+        st.query_params.from_dict(others | wanted)  # at once: one entry in the browser's history
     st.session_state[_MIRROR] = wanted
     st.session_state[_DRAWING] = False
 

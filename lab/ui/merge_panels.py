@@ -183,7 +183,7 @@ def merge_ladder(state: MergeState) -> None:
         if names
         else ""
     )
-    panels.figure_head(t("merges_title", word=show(trace.pretoken)), csv, "merges")
+    panels.figure_head(t("merges_title", word=panels.word(show(trace.pretoken))), csv, "merges")
     token_views.span_grid(
         [Block(len(trace.pretoken.encode()), rows, headed=True, noted=True)], key="tokens_merges", current=state.done,
         alt=t("merges_alt", done=state.done, all=len(trace.steps), symbols=len(state.symbols)), pairs=pairs,

@@ -63,6 +63,7 @@ export default function ({ parentElement, data }) {
     label.dir = "auto";
     setText(label, row.label);
     bars.classList.toggle("dense", data.count > 48);
+    bars.classList.toggle("fine", data.count > 400);
     const marks = resize(bars, data.count, () => el("i"));
     row.heights.forEach((height, i) => {
       marks[i].style.setProperty("--h", Math.abs(height));

@@ -38,7 +38,7 @@ def nearness(n_positions: int, reach: float) -> Tensor:
 
 
 def learn_position_table(
-    n_positions: int = 32, width: int = 16, keep: Sequence[int] = (0, 10, 30, 100, 400), reach: float = 3.0,
+    n_positions: int = 32, width: int = 16, keep: Sequence[int] = (0, 5, 20, 60, 200), reach: float = 3.0,
     seed: int = 0,
 ) -> list[TableRecord]:  # fmt: skip
     """Train a table p [T D] from noise until softmax(p pᵀ / √D) looks mostly at the neighbours (see `nearness`).

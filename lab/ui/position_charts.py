@@ -40,9 +40,9 @@ def waves(table: Array, column: int, row: int) -> None:
 
 
 def slope_chart(r: Reading, slopes: Array) -> None:
-    """The penalty of the first, the chosen and the last head, by distance."""
+    """The penalty of the first heads, the chosen and the last, by distance."""
     away = np.arange(FAR + 1)
-    heads = sorted({0, r.view.head, r.shape.n_heads - 1})
+    heads = sorted({*range(min(3, r.shape.n_heads)), r.view.head, r.shape.n_heads - 1})
     roles: dict[str, Role] = {t("head_n", n=h + 1): "weights" if h == r.view.head else "neutral" for h in heads}
     chart(
         figures.line, away, {t("head_n", n=h + 1): -slopes[h] * away for h in heads}, x_range=(0, FAR), roles=roles,
@@ -112,6 +112,16 @@ def sine_distance(r: Reading, count: int, mark: int | None) -> None:
     distance_chart(table @ table[0], t("sine_by_distance"), "sine_distance", mark, t("sine_distance_alt"))
 
 
+def _story_lines(*arguments: Any, **options: Any) -> go.Figure:
+    """`marked_line` whose two names do not lie on each other."""
+    figure = marked_line(*arguments, **options)
+    if len(figure.data) == 2:
+        upper = int(figure.data[1].y[-1] > figure.data[0].y[-1])
+        figure.data[upper].textposition, figure.data[1 - upper].textposition = "top right", "bottom right"
+    figure.update_layout(margin_r=76)  # room for the wide characters of Chinese
+    return figure
+
+
 def story_chart(found: data.Beyond, context: int) -> None:
     """Surprisal along the long story, in one run and in windows, a point for every `BIN` tokens."""
     places = np.arange(1, found.n_tokens)
@@ -123,7 +133,7 @@ def story_chart(found: data.Beyond, context: int) -> None:
     points = {name: [float(values[e : e + BIN].mean()) for e in edges] for name, values in series.items()}
     highest = max(max(ys) for ys in points.values())
     chart(
-        marked_line, middle, points, mark=context, y_range=(0, 1.1 * highest), x_range=(0, found.n_tokens),
+        _story_lines, middle, points, mark=context, y_range=(0, 1.1 * highest), x_range=(0, found.n_tokens),
         roles={t("one_run"): "loss", t("windows"): "neutral"}, x_title=t("place_in_story"), y_title=t("nats"),
         alt=t("story_alt", context=context), title=t("story", context=context, bin=BIN), file="story",
     )  # fmt: skip

@@ -77,10 +77,23 @@ def added(r: Reading, column: int) -> list[str]:
     ]
 
 
+def likeness(rows: Array, cell: tuple[int, int]) -> list[str]:
+    """How alike two rows of a table are."""
+    i, j = cell
+    p, other = rows[i].astype(np.float64), rows[j].astype(np.float64)
+    sizes = float(np.linalg.norm(p)), float(np.linalg.norm(other))
+    cosine = float(p @ other) / (sizes[0] * sizes[1]) if all(sizes) else 0.0
+    return [
+        r"\cos(p_s,\, p_t) = \dfrac{p_s \cdot p_t}{\lVert p_s \rVert\, \lVert p_t \rVert}",
+        rf"\cos(p_{{{i}}},\, p_{{{j}}}) = \dfrac{{{float(p @ other):.3f}}}{{{sizes[0]:.3f} \cdot {sizes[1]:.3f}}}"
+        rf" = {number(cosine, 3)}",
+    ]
+
+
 def dial(t: int, pair: int, width: int, theta: float, angle: float) -> list[str]:
     """The angle of one dial."""
     return [
-        rf"\mathrm{{angle}}_{{t,i}} = t \cdot {theta:.0f}^{{-2i/d_{{head}}}}, \qquad i = {pair}",
+        rf"\mathrm{{angle}}_{{t,i}} = t \cdot {theta:.0f}^{{-2(i-1)/d_{{head}}}}, \qquad i = {pair + 1}",
         rf"= {t} \cdot {theta:.0f}^{{-{2 * pair}/{width}}} = {number(angle, 4)} \ \text{{rad}}",
     ]
 

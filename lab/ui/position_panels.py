@@ -33,7 +33,7 @@ def chosen_seed() -> int:
     return int(asked) if asked.isascii() and asked.isdecimal() and len(asked) <= data.LONGEST_SEED else 1
 
 
-def shuffle_bar(r: Reading, found: Shuffled) -> None:
+def shuffle_bar(r: Reading, found: Shuffled, way: Way) -> None:
     """The shuffled words, and a button for another order."""
 
     def again() -> None:
@@ -42,25 +42,28 @@ def shuffle_bar(r: Reading, found: Shuffled) -> None:
     def choose(place: int) -> None:
         view.put("q", int(found.order[place]))
 
-    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="shuffle"):
+    with st.container(
+        horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key=f"shuffle_{way}"
+    ):
         st.caption(t("mixed_words"), width="content")
-        st.button(t("again"), key="shuffle_again", on_click=again)
+        st.button(t("again"), key=f"shuffle_again_{way}", on_click=again)
     place = np.argsort(found.order)
     components.token_strip(
         [r.labels[i] for i in found.order], selected_query=int(place[r.view.query]),
-        selected_key=int(place[r.view.key]), key="mixed_tokens", on_select=choose,
+        selected_key=int(place[r.view.key]), key=f"mixed_tokens_{way}", on_select=choose,
     )  # fmt: skip
 
 
 def both_orders(r: Reading, found: Shuffled, way: Way) -> None:
     """The head's weights for the words in order, and for the shuffled words put back in order."""
     maps = {"in_order": found.straight[way][r.view.head], "put_back": found.back[way][r.view.head]}
-    for column, (name, weights) in zip(st.columns(2), maps.items(), strict=True):
+    for column, (name, weights) in zip(st.columns(2, gap="large"), maps.items(), strict=True):
         cell = float(weights[r.view.query, r.view.key])
         with column:
             panels.figure_head(t(name), figures.matrix_csv(weights, r.labels, r.labels), f"{name}_{way}")
             components.matrix(
                 weights, r.labels, r.labels, selected=(r.view.query, r.view.key), vmin=0.0, vmax=1.0, decimals=2,
+                faint=weights == 0,
                 alt=t("map_alt", name=t(name), query=r.labels[r.view.query], other=r.labels[r.view.key],
                       value=f"{cell:.4f}"),
                 key=f"map_{name}_{way}", on_select=r.choose_pair,
@@ -71,15 +74,20 @@ def differences(r: Reading, found: Shuffled) -> None:
     """The largest difference that shuffling makes, in each of the three ways."""
     values = [found.difference(way, r.view.head) for way in data.WAYS]
     chart(
-        figures.bars, [t(f"way_{way}") for way in data.WAYS], values, highlight=1, value_range=(0, 1.18), decimals=7,
+        figures.bars, [t(f"way_{way}") for way in data.WAYS], values, highlight=1, value_range=(0, 1.18), decimals=6,
         alt=t("differences_alt"), title=t("differences"), file="differences",
     )  # fmt: skip
 
 
-def chosen_cell(name: str, n_rows: int, n_columns: int) -> tuple[int, int]:
+def chosen_cell(name: str, n_rows: int, n_columns: int, first: tuple[int, int] = (5, 20)) -> tuple[int, int]:
     """Which cell of map `name` is chosen: plain whole numbers in the session, as far as they fit."""
-    cell = view.get(f"cell.{name}", (min(5, n_rows - 1), min(2, n_columns - 1)))
+    cell = view.get(f"cell.{name}", first)
     return min(max(int(cell[0]), 0), n_rows - 1), min(max(int(cell[1]), 0), n_columns - 1)
+
+
+def chosen_rows(count: int) -> tuple[int, int]:
+    """Which two rows of a table are compared."""
+    return chosen_cell("alike", count, count, first=(5, 6))
 
 
 def table_map(name: str, values: Array, rows: list[str], chosen: tuple[int, int], title: str, **more: Any) -> None:
@@ -95,12 +103,28 @@ def table_map(name: str, values: Array, rows: list[str], chosen: tuple[int, int]
 
 
 def alike_map(values: Array, title: str, file: str) -> None:
-    """How alike any two rows of a table are, −1 to 1."""
+    """How alike any two rows of a table are, −1 to 1; a click chooses two rows."""
     names = [str(i) for i in range(len(values))]
     panels.figure_head(title, figures.matrix_csv(values, names, names), file)
     components.matrix(
         values, names, names, vmin=-1.0, vmax=1.0, scale="diverging", role="weights", decimals=2,
-        row_role="neutral", col_role="neutral", key=f"map_{file}", alt=t("alike_alt"),
+        selected=chosen_rows(len(values)), row_role="neutral", col_role="neutral", key=f"map_{file}",
+        on_select=lambda cell: view.put("cell.alike", cell), alt=t("alike_alt"),
+    )  # fmt: skip
+
+
+def alike_strip(rows: Array) -> None:
+    """The two chosen rows of a table, number by number, and their products."""
+    i, j = chosen_rows(len(rows))
+    total = f"{float(rows[i] @ rows[j]):.3f}"
+    components.operand_strip(
+        [
+            {"label": t("row", n=i), "role": "neutral", "symbol": "p", "values": rows[i]},
+            {"label": t("row", n=j), "role": "neutral", "symbol": "p′", "values": rows[j]},
+            {"label": text("self_attention.product", total=total), "role": "weights", "symbol": "p·p′",
+             "values": rows[i] * rows[j]},
+        ],
+        key="strip_alike",
     )  # fmt: skip
 
 
@@ -134,8 +158,9 @@ def own_alike(r: Reading) -> None:
 
 def training_slider() -> data.Learned:
     """How far the small table has been trained, chosen by the reader."""
-    records = {record.step: record for record in data.learned()}
-    last = list(records)[-1]
+    with st.spinner(t("training")):
+        records = {record.step: record for record in data.learned()}
+    last = max(records)
     step = st.select_slider(t("trained"), list(records), value=last, key="table_step", persist_state="session")
     return records[step]
 
@@ -156,6 +181,11 @@ def chosen_pair(pairs: list[int]) -> int:
     return index if index in pairs else pairs[min(1, len(pairs) - 1)]
 
 
+def _round(count: float) -> str:
+    """A number of steps with as many digits as one can picture."""
+    return f"{count:,.1f}" if count < 100 else f"{count:,.0f}"
+
+
 def dial_board(r: Reading, angles: Array, pair: int) -> None:
     """The hands of a few pairs over the words around the chosen one."""
     pairs = shown_pairs(angles.shape[1])
@@ -163,7 +193,7 @@ def dial_board(r: Reading, angles: Array, pair: int) -> None:
     places = range(start, min(start + MOST_DIALS, r.n_tokens))
     shown = angles[np.ix_(list(places), pairs)].T
     names = [t("pair", n=i + 1) for i in pairs]
-    notes = [t("one_turn", n=f"{2 * np.pi / angles[1, i]:,.1f}") for i in pairs]
+    notes = [t("one_turn", n=_round(2 * np.pi / float(angles[1, i]))) for i in pairs]
 
     def label(row: int, place: int) -> str:
         angle = float(angles[place, pairs[row]])
@@ -226,12 +256,14 @@ def move_slider(here: tuple[int, int], side: int) -> None:
 
 def place_map(r: Reading, scores: Array, here: tuple[int, int]) -> None:
     """The score of the chosen pair at every two places; equal numbers have one colour."""
-    names = [str(i) for i in range(len(scores))]
+    names, masked = [str(i) for i in range(len(scores))], ~np.tri(len(scores), dtype=bool)
     low, high = float(scores.min()), float(scores.max())
     panels.figure_head(t("by_place"), figures.matrix_csv(scores, names, names), "score_by_place")
     components.matrix(
-        scores, names, names, selected=here, vmin=low, vmax=high if high > low else low + 1.0, decimals=1,
+        scores, names, names, selected=here, faint=masked, vmin=low,
+        vmax=high if high > low else low + 1.0, decimals=1,
         key="map_places", on_select=put_places,
         alt=t("places_alt", query=r.labels[r.view.query], other=r.labels[r.view.key], m=here[0], n=here[1],
               value=f"{scores[here]:.4f}"),
     )  # fmt: skip
+    st.caption(t("faint"))

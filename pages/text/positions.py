@@ -45,12 +45,12 @@ def shuffle(r: Reading) -> None:
             SLUG, "shuffle", three(), compared(before, after), about=(r.view, tuple(r.labels), show.chosen_seed()),
             query=r.query, key=r.key, before=f"{before:.6f}", after=f"{after:.6f}",
         )  # fmt: skip
-        formula(formulas.shuffled_weight(r, found, "none"))
     with right:
-        show.shuffle_bar(r, found)
-        show.both_orders(r, found, "none")
+        show.shuffle_bar(r, found, "none")
+        formula(formulas.shuffled_weight(r, found, "none"))
         st.caption(t("largest", value=f"{found.difference('none', r.view.head):.1e}"))
-        source(experiments.attention_of_layer, "placed(model, token_ids, positions)")
+    show.both_orders(r, found, "none")
+    source(experiments.attention_of_layer, "placed(model, token_ids, positions)")
 
 
 def leak(r: Reading) -> None:
@@ -59,13 +59,13 @@ def leak(r: Reading) -> None:
     left, right = sides()
     with left:
         prose(SLUG, "leak")
-        formula(formulas.seen(r, found))
-        st.caption(t("layer_note"))
         show.differences(r, found)
     with right:
-        show.shuffle_bar(r, found)
-        show.both_orders(r, found, "mask")
-        source(masks.causal_mask, "return key <= query")
+        show.shuffle_bar(r, found, "mask")
+        formula(formulas.seen(r, found))
+        st.caption(t("layer_note"))
+    show.both_orders(r, found, "mask")
+    source(masks.causal_mask, "return key <= query")
 
 
 def sinusoidal(r: Reading) -> None:
@@ -93,8 +93,9 @@ def learned(r: Reading) -> None:
     if r.shape.has_rope:
         with left:
             prose(SLUG, "learned_toy")
-            formula([r"x_t = e_{\mathrm{token}} + p_t"])
             record = show.training_slider()
+            formula(formulas.likeness(record.table, show.chosen_rows(len(record.table))))
+            show.alike_strip(record.table)
         with right:
             show.alike_map(record.alike, t("alike_toy", step=record.step), "alike")
             st.caption(t("table_loss", loss=f"{record.loss_nats:.3f}"))
@@ -139,7 +140,6 @@ def relative(r: Reading) -> None:
     left, right = sides()
     with left:
         prose(SLUG, "relative", query=r.query, key=r.key)
-        prose(SLUG, f"relative_{kind}")
         home = max(m - n, 0), max(n - m, 0)
         by = min(3, side - 1 - max(home))
         if by > 0:
@@ -150,6 +150,7 @@ def relative(r: Reading) -> None:
             )  # fmt: skip
         show.move_slider(here, side)
         formula(formulas.moved(r, scores, here))
+        prose(SLUG, f"relative_{kind}")
     with right:
         show.place_map(r, scores, here)
         if r.shape.has_rope:
@@ -225,10 +226,10 @@ def beyond(r: Reading) -> None:
             prose(SLUG, "beyond_rope")
     with right:
         charts.story_chart(found, context)
-        source(
-            experiments.losses_in_one_run if r.shape.has_rope else experiments.placed,
-            "x, angles = placed" if r.shape.has_rope else "raise ValueError",
-        )
+        if r.shape.has_rope:
+            source(experiments.losses_in_one_run, "x, angles = placed")
+        else:
+            source(experiments.losses_in_windows, "final = model.hidden")
 
 
 STEPS = (shuffle, leak, sinusoidal, learned, rope, relative, alibi, distance, beyond)

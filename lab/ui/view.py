@@ -76,7 +76,7 @@ def mirror_address(*names: str) -> None:
         value = get(name)
         if value is not None and not (name == "text" and len(value) > LONGEST_TEXT):
             wanted[name] = str(value + 1) if name in ("layer", "head", "q", "k") else str(value)
-    others = {name: st.query_params.get_all(name) for name in st.query_params if name not in _KEYS}
+    others = {name: st.query_params[name] for name in st.query_params if name not in _KEYS}
     before = {name: st.query_params[name] for name in st.query_params if name in _KEYS}
     if before != wanted:
         st.query_params.from_dict(others | wanted)  # at once: one entry in the browser's history

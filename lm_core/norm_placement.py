@@ -124,7 +124,7 @@ def run_placement(text: bytes, c: StackConfig, pre_norm: bool) -> PlacementRun:
     starts = torch.randint(len(text) - c.context_length, (c.steps + 1, c.batch), generator=generator)
     windows = data[starts[..., None] + torch.arange(c.context_length + 1)]  # [steps+1 B T+1]
     stack = build_stack(c, pre_norm)
-    optimizer = torch.optim.Adam(stack.parameters(), lr=c.learning_rate)
+    optimizer = torch.optim.Adam(stack.parameters(), lr=c.learning_rate, fused=True)
     losses, norms = [], []
     for step in range(c.steps + 1):
         loss, sizes = gradient_norms(stack, windows[step])

@@ -97,6 +97,7 @@ def line(
     if not series:
         raise ValueError("series is empty")
     figure = go.Figure()
+    places = _end_places([float(np.asarray(values, dtype=np.float64).ravel()[-1:].sum()) for values in series.values()])
     for k, (name, values) in enumerate(series.items()):
         ys = finite_vector(name, values)
         if len(ys) != len(across):
@@ -108,7 +109,7 @@ def line(
             mode="lines+text",
             name=literal(name),
             text=[""] * (len(ys) - 1) + [" " + literal(name)],
-            textposition="middle right",
+            textposition=places[k],
             textfont={"color": shades.text},
             cliponaxis=False,
             line={"color": shades.fill, "width": 2, "dash": _DASHES[k % len(_DASHES)]},
@@ -125,6 +126,21 @@ def line(
     figure.update_xaxes(title_text=literal(x_title), range=across_range, showgrid=False, zeroline=False)
     figure.update_yaxes(title_text=literal(y_title), range=checked_range("y_range", y_range))
     return figure
+
+
+def _end_places(ends: Sequence[float]) -> list[str]:
+    """Where each line's name stands beside its end: of two ends that are close, the upper one's a little higher.
+
+    >>> _end_places([1.0, 0.0]), _end_places([5.0, 1.0, 1.1])
+    (['middle right', 'middle right'], ['middle right', 'bottom right', 'top right'])
+    """
+    places = ["middle right"] * len(ends)
+    close = 0.12 * max(map(abs, ends))
+    order = sorted(range(len(ends)), key=ends.__getitem__)
+    for low, high in zip(order, order[1:]):
+        if len(ends) > 1 and ends[high] - ends[low] < close:
+            places[low], places[high] = "bottom right", "top right"
+    return places
 
 
 def histogram(

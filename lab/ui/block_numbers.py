@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ CORPUS = Path(__file__).resolve().parents[2] / "assets" / "data" / "neuron_corpu
 CANDIDATES = 5  # how many guesses are shown
 EXAMPLES = 6  # how many places of the corpus are shown for a neuron
 LEARNING_RATES = (0.001, 0.003, 0.01)
+_TRAINING = threading.Lock()
 
 
 def _decoder(model: str) -> Decoder:
@@ -38,7 +42,7 @@ def _decoder(model: str) -> Decoder:
 
 
 def _double(values: Floats) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values)).double()
+    return torch.from_numpy(values.astype(np.float64))
 
 
 def label(model: str, token_id: int) -> str:
@@ -132,7 +136,7 @@ def _lens(model: str, files: str, code: str, token_ids: tuple[int, ...], _trace:
     found: list[list[torch.Tensor]] = []
     with models.compute_slots(), torch.no_grad():
         for state in [arrays["embedded"], *arrays["resid_post"]]:
-            rows = torch.from_numpy(state).to(weight)
+            rows = torch.tensor(state).to(weight)
             logits = residual_stream.logit_lens(rows, decoder.final_norm, weight).float()
             probabilities = logits.softmax(-1)
             top = logits.topk(min(CANDIDATES, logits.shape[-1]))
@@ -291,6 +295,19 @@ def flops(model: str, trace: TextTrace) -> tuple[int, int]:
     return counted, n * flops_per_token(config(model), n)
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread, one training at a time: many small operations on several threads of a busy machine wait for
+    each other at every step (measured on two busy cores: 1.2 s on one thread, 25 s on two)."""
+    with _TRAINING:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
 def placement(learning_rate: float) -> dict[bool, dict[str, Floats]]:
     """Both stacks trained on our corpus: by `pre_norm`, the arrays losses, before, after."""
     return _placement(learning_rate, CODE_HASH, CORPUS.read_bytes())
@@ -299,6 +316,6 @@ def placement(learning_rate: float) -> dict[bool, dict[str, Floats]]:
 @st.cache_data(max_entries=8, show_spinner=False)
 def _placement(learning_rate: float, code: str, corpus: bytes) -> dict[bool, dict[str, Floats]]:
     c = StackConfig(learning_rate=learning_rate)
-    with models.compute_slots():
+    with _one_thread():
         runs = {pre_norm: run_placement(corpus, c, pre_norm) for pre_norm in (True, False)}
     return {pre_norm: {name: value.numpy() for name, value in vars(run).items()} for pre_norm, run in runs.items()}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lab import figures
 from lab.language import text
-from lab.lessons import Markdown, code_span
+from lab.lessons import Markdown
 from lab.theme import Role
 from lab.ui import block_numbers as numbers
 from lab.ui import components, panels, view
@@ -65,8 +65,8 @@ def strip(rows: Sequence[tuple[str, Role, str, Array]], key: str, *, common: boo
 
 
 def said(model: str, token_id: int) -> Markdown:
-    """A token of the vocabulary in a sentence: in a grey box, so that a full stop is seen too."""
-    return code_span(numbers.label(model, token_id))
+    """A token of the vocabulary in a sentence: in quotation marks, so that a full stop is seen too."""
+    return Markdown(f"“{word(numbers.label(model, token_id), 'loss')}”")
 
 
 # --- the stream -------------------------------------------------------------------------------------------------------

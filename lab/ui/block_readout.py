@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import streamlit as st
 
@@ -25,10 +27,10 @@ def part_names(r: Reading, has_bias: bool) -> list[str]:
     return [*names, t("part_bias")] if has_bias else names
 
 
-def chosen_part(count: int) -> int:
-    """Which part's number is looked at."""
-    part = view.get("block.part", 0)
-    return part if isinstance(part, int) and 0 <= part < count else 0
+def chosen_part(column: Sequence[float]) -> int:
+    """Which part's number is looked at: the one clicked, else the largest of the candidate's column."""
+    part = view.get("block.part")
+    return part if isinstance(part, int) and 0 <= part < len(column) else int(np.argmax(column))
 
 
 def chosen_candidate(count: int) -> int:
@@ -42,7 +44,7 @@ def logit_map(r: Reading, found: numbers.LogitTable, labels: list[str]) -> None:
     """Parts against candidate tokens: what each adds to each logit; the last row is the sum, the logit itself."""
     has_bias = r.shape.norm == "layer_norm"
     table = found.table if has_bias else found.table[:-1]
-    rows, count = [*part_names(r, has_bias), t("part_sum")], len(labels)
+    rows, chosen = [*part_names(r, has_bias), t("part_sum")], chosen_candidate(len(labels))
     values = np.vstack([table, table.sum(axis=0)])
     names = [f"{k + 1} {label}" for k, label in enumerate(labels)]
     panels.figure_head(t("logit_title"), figures.matrix_csv(values, rows, names), "logit_parts")
@@ -59,7 +61,7 @@ def logit_map(r: Reading, found: numbers.LogitTable, labels: list[str]) -> None:
     ]  # fmt: skip
     cells.append([Cell(f"{v:.2f}", None, (f"{v:.5f}", f"{rows[-1]} → {labels[j]}")) for j, v in enumerate(values[-1])])
     token_grid(
-        cells, rows, names, selected=(chosen_part(len(table)), chosen_candidate(count)), key="map_logit",
+        cells, rows, names, selected=(chosen_part(table[:, chosen]), chosen), key="map_logit",
         on_select=choose, alt=t("logit_alt", token=r.labels[r.view.query], top=labels[0]),
     )  # fmt: skip
     gap = float(np.abs(values[-1] - found.logits).max())
@@ -70,8 +72,9 @@ def logit_formula(r: Reading, found: numbers.LogitTable, labels: list[str]) -> N
     """The logit as a sum of its parts, and the chosen part with its operands."""
     has_bias = r.shape.norm == "layer_norm"
     table = found.table if has_bias else found.table[:-1]
-    k, p = chosen_candidate(len(labels)), chosen_part(len(table))
+    k = chosen_candidate(len(labels))
     column = table[:, k].tolist()
+    p = chosen_part(column)
     terms = [signed(x) if n else f"{x:.2f}" for n, x in enumerate(column)]
     shown = [*terms[:3], r"\dots", terms[-1]] if len(terms) > 5 else terms
     panels.formula(

@@ -132,7 +132,10 @@ def lens(r: Reading) -> None:
 
 def placement(r: Reading) -> None:
     """Norm before or after: the same stack, and one of them hardly learns."""
+    c = norm_placement.StackConfig()
     left, right = sides()
+    with left:
+        prose(SLUG, "placement", n_layers=c.n_layers, d_model=c.d_model, steps=c.steps)
     with right:
         when = whole.chosen_moment()
         rate = whole.chosen_rate()
@@ -141,11 +144,9 @@ def placement(r: Reading) -> None:
         whole.gradient_chart(runs, when)
         whole.loss_chart(runs)
         source(block.Block.forward, "return self.norm_2(x + self.mlp(x))")
-    c = norm_placement.StackConfig()
     first = {pre: float(run["after"][0]) for pre, run in runs.items()}
     answer = 0 if first[True] < 0.5 * first[False] else 1 if first[False] < 0.5 * first[True] else 2
     with left:
-        prose(SLUG, "placement", n_layers=c.n_layers, d_model=c.d_model, steps=c.steps)
         whole.placement_formula(runs, when)
         panels.predict_section(
             SLUG, "placement", ["Pre-LN", "Post-LN", t("about_same")], answer, about=rate, steps=c.steps,

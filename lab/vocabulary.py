@@ -219,10 +219,11 @@ def _vocabulary_map(model: str, files: str, code: str) -> VocabularyMap:
     with models.compute_slots():
         found = pca(matrix.cpu(), 2)
     first, second = found.explained.tolist()
-    arrays = [found.coordinates.numpy(), found.directions.numpy(), found.mean.numpy()]
-    for array in arrays:
+    coordinates, directions, mean = found.coordinates.numpy(), found.directions.numpy(), found.mean.numpy()
+    for array in (coordinates, directions, mean):
         array.setflags(write=False)
-    return VocabularyMap([_label(tokenizer, i) for i in range(len(matrix))], *arrays, (first, second))
+    labels = [_label(tokenizer, i) for i in range(len(matrix))]
+    return VocabularyMap(labels, coordinates, directions, mean, (first, second))
 
 
 # --- other tokenizers, to compare ---------------------------------------------------------------------------------

@@ -48,22 +48,26 @@ def scatter(
     shown = [literal(label) for label in labels]
     figure = go.Figure()
     names = _with_room(across, found if chosen is None else [chosen, *found])
-    rows = [[label, x, y] for label, (x, y) in zip(labels, across.tolist(), strict=True)]
+    rows = np.empty((n, 3), dtype=object)  # plotly copies lists value by value, arrays at once
+    none: NDArray[np.object_] = np.empty((0, 3), dtype=object)
+    rows[:, 0], rows[:, 1:] = labels, across
 
-    def add(indices: Sequence[int], role: Role, size: int, opacity: float, named: bool, values: list[list]) -> None:
+    def add(
+        indices: Sequence[int], role: Role, size: int, opacity: float, named: bool, values: NDArray[np.object_]
+    ) -> None:
         figure.add_scatter(
             x=across[indices, 0], y=across[indices, 1], mode="markers+text" if named else "markers",
             marker={"color": colours.roles[role].fill, "size": size, "opacity": opacity, "line": {"width": 0}},
             text=[shown[i] if i in names else "" for i in indices] if named else None,
             textposition="top center", textfont={"color": colours.roles[role].text}, cliponaxis=False,
-            hovertext=[shown[i] for i in indices], hoverinfo="text", customdata=values,
+            hovertext=np.array([shown[i] for i in indices], dtype=object), hoverinfo="text", customdata=values,
         )  # fmt: skip
 
     add(range(n), "neutral", 4, 0.22 if found else 0.38, False, rows)
     if found:
-        add([i for i in found if i != chosen], found_role, 7, 0.95, True, [])
+        add([i for i in found if i != chosen], found_role, 7, 0.95, True, none)
     if chosen is not None:
-        add([chosen], chosen_role, 11, 1.0, False, [])
+        add([chosen], chosen_role, 11, 1.0, False, none)
         figure.add_annotation(
             x=across[chosen, 0], y=across[chosen, 1], text=shown[chosen], showarrow=False, yshift=18,
             bgcolor=colours.background, opacity=0.92, font={"color": colours.roles[chosen_role].text, "size": 14},

@@ -19,7 +19,8 @@ MOST_BYTES = 160  # of the text, drawn as cells
 
 def bytes_figure(cut: Cut) -> None:
     """Each word as characters over their bytes over its tokens."""
-    words, used = [], 0
+    words: list[tuple[int, str]] = []
+    used = 0
     for number, word in enumerate(pretokenize(cut.text)):
         used += len(word.encode())
         if words and used > MOST_BYTES:

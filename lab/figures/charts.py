@@ -118,7 +118,7 @@ def line(
             hoverinfo="text",
         )
     framed(figure, alt=alt, dark=dark, height=300, columns=("series", "x", "y"))
-    longest = max(len(name) for name in series)
+    longest = max(sum(2 if ord(c) > 0x2E7F else 1 for c in name) for name in series)  # a Chinese character is wider
     across_range = checked_range("x_range", x_range)
     if across_range is None and across.min() < across.max():
         across_range = [float(across.min()), float(across.max())]
@@ -137,7 +137,7 @@ def _end_places(ends: Sequence[float]) -> list[str]:
     places = ["middle right"] * len(ends)
     close = 0.12 * max(map(abs, ends))
     order = sorted(range(len(ends)), key=ends.__getitem__)
-    for low, high in zip(order, order[1:]):
+    for low, high in zip(order, order[1:], strict=False):
         if len(ends) > 1 and ends[high] - ends[low] < close:
             places[low], places[high] = "bottom right", "top right"
     return places

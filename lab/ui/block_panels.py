@@ -29,12 +29,18 @@ def t(key: str, **values: object) -> str:
     return text(f"block.{key}", language=None, **values)
 
 
-def row_map(name: str, values: Array, title: str, rows: Sequence[str], row: int, alt: str) -> None:
-    """Some rows of the stream, a column a number; a click chooses a column. At most 512 columns are drawn."""
+def row_map(
+    name: str, values: Array, title: str, rows: Sequence[str], row: int, alt: str, paint: Array | None = None
+) -> None:
+    """Some rows of the stream, a column a number; a click chooses a column. At most 512 columns are drawn.
+
+    The colour range is that of `paint` (all rows by default), but for its few largest numbers, beside which the rest
+    would be pale.
+    """
     shown = values[:, :MOST_COLUMNS]
     columns = [str(c + 1) for c in range(shown.shape[1])]
     panels.figure_head(title, figures.matrix_csv(values, rows, [str(c + 1) for c in range(values.shape[1])]), name)
-    reach = float(np.quantile(np.abs(values), 0.98)) or 1.0  # a few large numbers must not make the rest pale
+    reach = float(np.quantile(np.abs(values if paint is None else paint), 0.98)) or 1.0
     components.matrix(
         shown, rows, columns, selected=(row, column(name, values.shape[1])), vmin=-reach, vmax=reach,
         scale="diverging", role="neutral", row_role="neutral", col_role="neutral", decimals=2, key=f"map_{name}",
@@ -161,7 +167,7 @@ def norm_figures(r: Reading) -> None:
     names = [t("norm_before"), t("norm_divided"), t("norm_read")]
     plain = t("rows_alt", name=t("norm_rows", token=label), token=label)
     shown = np.vstack([rows[i], divided[i], read[i]])
-    row_map("norm", shown, t("norm_rows", token=word(label, "q")), names, 2, plain)
+    row_map("norm", shown, t("norm_rows", token=word(label, "q")), names, 2, plain, paint=read[i])
 
     def rms(values: Array) -> Array:
         return np.sqrt((values**2).mean(axis=1))

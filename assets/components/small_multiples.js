@@ -1,7 +1,7 @@
 /* All heads of all layers as small triangles on one canvas: a row a layer, a column a head.
    The weights come as one byte each (base64), the lower triangle of every map after the other. Pointing at a map shows
    it larger, clicking picks it; the arrows, Home, End, Enter and Escape do the same. */
-const GUTTER = 20, HEADER = 18;
+const GUTTER = 24, HEADER = 18;
 
 function buildMultiples(root) {
   const scroller = el("div", "scroller"), body = el("div", "body"), canvas = el("canvas");
@@ -100,7 +100,7 @@ function ramp(root) {
 function draw(view) {
   const { layers, heads } = view.data, room = view.root.clientWidth - GUTTER;
   if (room <= 0) return;
-  const byWidth = room / heads, byHeight = layers > 12 ? Math.max(31, 780 / layers) : 82;
+  const byWidth = room / heads, byHeight = layers > 12 ? Math.max(38, 780 / layers) : 82;
   view.pitch = Math.max(21, Math.min(82, byWidth, byHeight));
   view.gap = view.pitch > 44 ? 6 : view.pitch > 30 ? 4 : 3;
   const tile = view.pitch - view.gap, width = heads * view.pitch, height = layers * view.pitch;
@@ -130,7 +130,7 @@ function label(view, tile) {
   const { layers, heads } = view.data, stepX = Math.ceil(16 / view.pitch), stepY = Math.ceil(13 / view.pitch);
   const all = [];
   for (let j = 0; j < heads; j += stepX) all.push([j + 1, GUTTER + j * view.pitch + tile / 2, HEADER / 2 - 2, "head"]);
-  for (let i = 0; i < layers; i += stepY) all.push([i + 1, GUTTER - 8, HEADER + i * view.pitch + tile / 2, "layer"]);
+  for (let i = 0; i < layers; i += stepY) all.push([i + 1, GUTTER - 7, HEADER + i * view.pitch + tile / 2, "layer"]);
   const nodes = resize(view.names, all.length, () => el("span"));
   all.forEach(([text, x, y, kind], n) => {
     setText(nodes[n], String(text));

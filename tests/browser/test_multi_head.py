@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import Locator, Page, expect
 
-GUTTER, HEADER = 20, 18
+GUTTER, HEADER = 24, 18
 HEADS = 8
 
 
@@ -20,6 +20,7 @@ def spot(body: Locator, layer: int, head: int) -> tuple[float, float]:
 
 
 def test_hover_click_and_keys(app_url: str, open_page: Callable[..., Page]) -> None:
+    open_page(app_url)  # the first visit of all goes to the front page
     page = open_page(f"{app_url}/multi-head?lang=en&step=1&layer=4&head=1")
     body = page.locator(".body[role=application]").first
     body.wait_for()
@@ -42,6 +43,7 @@ def test_hover_click_and_keys(app_url: str, open_page: Callable[..., Page]) -> N
 
 
 def test_fits_a_phone(app_url: str, open_page: Callable[..., Page]) -> None:
+    open_page(app_url)
     page = open_page(f"{app_url}/multi-head?lang=zh&step=3", width=390, height=844)
     body = page.locator(".body[role=application]").first
     body.wait_for()

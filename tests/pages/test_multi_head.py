@@ -346,7 +346,7 @@ def test_a_short_context(family: str, context_length: int, tmp_path: Path) -> No
     config = getattr(tiny_models, family)(context_length=context_length)
     model = tiny_models.save(tmp_path, config)
     app = whole_page(model=model)
-    missing = [strings("en")["multi_head.no_pairs"]] if context_length == 1 else []
+    missing = [strings("en")["multi_head.no_pairs"]] if context_length <= 2 else []
     assert [info.value for info in app.info] == missing
 
 

@@ -90,6 +90,14 @@ def likeness(rows: Array, cell: tuple[int, int]) -> list[str]:
     ]
 
 
+def mean_likeness(by_distance: Array, distance: int) -> list[str]:
+    """How alike two rows of a table are on average, at one distance."""
+    return [
+        r"\mathrm{alike}(d) = \mathrm{mean}_s \cos(p_s,\, p_{s+d})",
+        rf"\mathrm{{alike}}({distance}) = {number(float(by_distance[distance]), 4)}",
+    ]
+
+
 def dial(t: int, pair: int, width: int, theta: float, angle: float) -> list[str]:
     """The angle of one dial."""
     return [

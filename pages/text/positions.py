@@ -196,10 +196,12 @@ def distance(r: Reading) -> None:
         own = data.alike_by_distance(show.own_rows(r, n))
         with left:
             prose(SLUG, "distance_table")
-            formula([r"\mathrm{alike}(d) = \mathrm{mean}_s \cos(p_s,\, p_{s+d})"])
+            chosen = charts.chosen_distance(r, len(own))
+            charts.distance_slider(chosen, len(own))
+            formula(formulas.mean_likeness(own, chosen))
         with right:
-            charts.distance_chart(own, t("own_by_distance"), "own_distance", None, t("own_by_distance"))
-            charts.sine_distance(r, n, None)
+            charts.distance_chart(own, t("own_by_distance"), "own_distance", chosen, t("own_by_distance"))
+            charts.sine_distance(r, n, chosen)
             source(learned_positions.cosine_similarity, "return (unit @ unit.mT)")
 
 

@@ -61,7 +61,7 @@ def logit_map(r: Reading, found: numbers.LogitTable, labels: list[str]) -> None:
     ]  # fmt: skip
     cells.append([Cell(f"{v:.2f}", None, (f"{v:.5f}", f"{rows[-1]} → {labels[j]}")) for j, v in enumerate(values[-1])])
     token_grid(
-        cells, rows, names, selected=(chosen_part(table[:, chosen]), chosen), key="map_logit",
+        cells, rows, names, selected=(chosen_part(table[:, chosen].tolist()), chosen), key="map_logit",
         on_select=choose, alt=t("logit_alt", token=r.labels[r.view.query], top=labels[0]),
     )  # fmt: skip
     gap = float(np.abs(values[-1] - found.logits).max())
@@ -144,8 +144,8 @@ def lens_of_word(r: Reading, found: numbers.Lens) -> None:
             line.append(Cell(guess, p, (f"{p:.2%}", t("tip_rank", token=guess, rank=place + 1)), mark=token == target))
         share = float(found.shares[s, i])
         tip = (f"{share:.3%}", t("tip_rank", token=label, rank=ranks[s]))
-        cells.append([*line, Cell(f"{ranks[s]}{arrow(ranks, s)}", None, tip)])
-    columns = [*(f"{k + 1}" for k in range(found.ids.shape[-1])), t("rank_of", token=label)]
+        cells.append([Cell(f"{ranks[s]}{arrow(ranks, s)}", None, tip), *line])
+    columns = [t("rank_of", token=label), *(f"{k + 1}" for k in range(found.ids.shape[-1]))]
     csv = figures.matrix_csv(
         np.stack([found.ranks[:, i], found.shares[:, i]], axis=1), names, [t("rank_of", token=label), "p"]
     )
@@ -155,7 +155,7 @@ def lens_of_word(r: Reading, found: numbers.Lens) -> None:
         view.put("layer", max(0, cell[0] - 1))
 
     token_grid(
-        cells, names, columns, selected=(r.view.layer + 1, len(columns) - 1), key="map_lens", on_select=choose,
+        cells, names, columns, selected=(r.view.layer + 1, 0), key="map_lens", on_select=choose,
         alt=t("lens_alt", token=r.labels[i], followed=label, rank=ranks[-1]), caption=t("lens_mark", token=label),
     )  # fmt: skip
 

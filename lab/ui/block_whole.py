@@ -117,23 +117,31 @@ def part_name(part: Part) -> str:
 
 
 def count_table(parts: tuple[Part, ...], learned: int) -> None:
-    """Every part with its formula, its count, its share and its FLOPs a token."""
-    lines = [
-        f"| {t('part')} | {t('formula')} | {t('learned')} | {t('share')} | {t('flops')} |",
-        "|:--|:--|--:|--:|--:|",
-    ]
+    """Every part with its count, its share and its FLOPs a token."""
+    heads = [t(key) for key in ("part", "learned", "share", "flops")]
+    lines = [f"| {' | '.join(heads)} |", "|:--|--:|--:|--:|"]
     for part in parts:
         count = part.parameters
-        formula = f"${part.formula} = {part.numbers}$" if part.terms else t("tied")
-        lines.append(f"| {part_name(part)} | {formula} | {count:,} | {count / learned:.1%} | {part.flops:,} |")
+        name = part_name(part) if part.terms else f"{part_name(part)}: {t('tied')}"
+        lines.append(f"| {name} | {count:,} | {count / learned:.1%} | {part.flops:,} |")
     total, flops = sum(p.parameters for p in parts), sum(p.flops for p in parts)
-    lines.append(f"| **{t('total')}** | | **{total:,}** | | **{flops:,}** |")
+    lines.append(f"| **{t('total')}** | **{total:,}** | | **{flops:,}** |")
     rows = [part_name(part) for part in parts]
     table = np.array([[part.parameters, part.flops] for part in parts])
     panels.figure_head(t("count_title"), figures.matrix_csv(table, rows, [t("learned"), t("flops")]), "counts")
     with st.container(key="counts_table"):
         st.markdown("\n".join(lines))
     st.caption(t("count_same" if total == learned else "count_differs", formula=f"{total:,}", real=f"{learned:,}"))
+
+
+def count_formulas(parts: tuple[Part, ...]) -> None:
+    """How many numbers each part learns, in letters and in this model's sizes."""
+    lines = []
+    for part in parts:
+        if part.terms:
+            name, count = part.name.replace("_", "~"), f"{part.parameters:,}".replace(",", "{,}")
+            lines.append(rf"N_{{\mathrm{{{name}}}}} = {part.formula} = {part.numbers} = \mathbf{{{count}}}")
+    panels.formula(lines, t("formula_label"))
 
 
 def length_slider(r: Reading) -> int:

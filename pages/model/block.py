@@ -166,6 +166,7 @@ def counts(r: Reading) -> None:
     share = max(part.parameters for part in parts) / r.shape.n_parameters
     prose(SLUG, "counts", n_parameters=f"{r.shape.n_parameters:,}")
     whole.count_table(parts, r.shape.n_parameters)
+    whole.count_formulas(parts)
     left, right = sides()
     with left:
         panels.predict_section(

@@ -10,6 +10,7 @@ Read the modules in this order; each stands only on those before it:
     generation · trace_arrays                                    text out; every intermediate as an array
     checkpoint_config · checkpoint_names · safetensors_file · model_folder · hub · checkpoint       files in and out
     data · training_state · pretrain · recipe · evaluate         learning, and how well it went
+    learned_positions · position_experiments                     where words stand: learned, moved, taken away
 
 `python -m lm_core --help` runs them from the command line.
 """

@@ -165,13 +165,11 @@ def counts(r: Reading) -> None:
     names, largest = whole.largest_part(parts)
     share = max(part.parameters for part in parts) / r.shape.n_parameters
     prose(SLUG, "counts", n_parameters=f"{r.shape.n_parameters:,}")
+    panels.predict_section(SLUG, "counts", names, largest, about=r.model, largest=names[largest], share=f"{share:.0%}")
     whole.count_table(parts, r.shape.n_parameters)
     whole.count_formulas(parts)
     left, right = sides()
     with left:
-        panels.predict_section(
-            SLUG, "counts", names, largest, about=r.model, largest=names[largest], share=f"{share:.0%}"
-        )
         prose(SLUG, "counts_flops")
         n = whole.length_slider(r)
         whole.flops_formula(r, n)

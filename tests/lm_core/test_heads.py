@@ -156,7 +156,7 @@ def test_mean_ablation_hands_over_the_mean(tiny: Path) -> None:
     """Against a forward hook on `transformers`' W_O that puts the head's mean over the positions in its place."""
     import transformers
 
-    model, ids, layer, head = ours(tiny), torch.tensor([[0, 8, 300, 41, 8, 77]]), 0, 2
+    model, ids, layer, head = ours(tiny), torch.tensor([[0, 8, 300, 41, 8, 77]]), 1, 2
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32).eval()
     is_llama = theirs.config.model_type == "llama"
     attention = theirs.model.layers[layer].self_attn if is_llama else theirs.transformer.h[layer].attn

@@ -16,7 +16,7 @@ from lm_core import attention, block, layers, masks, positions
 
 LESSON = course.lesson("self_attention")
 SLUG = LESSON.slug
-DEFAULT_LAYER, DEFAULT_HEAD = 3, 0
+DEFAULT_LAYER, DEFAULT_HEAD = 1, 7  # in storyteller a head in which nouns look for their article
 
 
 def t(key: str, **values: object) -> str:

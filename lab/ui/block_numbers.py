@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +21,11 @@ from lm_core.block import Norm
 from lm_core.config import DecoderConfig
 from lm_core.counting import Part, flops_per_token, model_parts
 from lm_core.model import Decoder
-from lm_core.norm_placement import StackConfig, run_placement
 
 Floats = NDArray[np.floating[Any]]
 CORPUS = Path(__file__).resolve().parents[2] / "assets" / "data" / "neuron_corpus.en.txt"
 CANDIDATES = 5  # how many guesses are shown
 EXAMPLES = 6  # how many places of the corpus are shown for a neuron
-LEARNING_RATES = (0.001, 0.003, 0.01)
-_TRAINING = threading.Lock()
 
 
 def _decoder(model: str) -> Decoder:
@@ -293,29 +287,3 @@ def flops(model: str, trace: TextTrace) -> tuple[int, int]:
     n = len(trace.token_ids)
     counted = _flops(model, models.fingerprint(model), CODE_HASH, tuple(trace.token_ids))
     return counted, n * flops_per_token(config(model), n)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Torch on one thread, one training at a time: many small operations on several threads of a busy machine wait for
-    each other at every step (measured on two busy cores: 1.2 s on one thread, 25 s on two)."""
-    with _TRAINING:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-
-
-def placement(learning_rate: float) -> dict[bool, dict[str, Floats]]:
-    """Both stacks trained on our corpus: by `pre_norm`, the arrays losses, before, after."""
-    return _placement(learning_rate, CODE_HASH, CORPUS.read_bytes())
-
-
-@st.cache_data(max_entries=8, show_spinner=False)
-def _placement(learning_rate: float, code: str, corpus: bytes) -> dict[bool, dict[str, Floats]]:
-    c = StackConfig(learning_rate=learning_rate)
-    with _one_thread():
-        runs = {pre_norm: run_placement(corpus, c, pre_norm) for pre_norm in (True, False)}
-    return {pre_norm: {name: value.numpy() for name, value in vars(run).items()} for pre_norm, run in runs.items()}

@@ -11,6 +11,7 @@ from lab.ui import block_numbers as numbers
 from lab.ui import panels, view
 from lab.ui.block_numbers import Floats
 from lab.ui.block_panels import t
+from lab.ui.block_training import LEARNING_RATES
 from lab.ui.charts import chart
 from lab.ui.reading import Reading
 from lm_core.counting import Part, attention_flops, flops_per_token
@@ -23,9 +24,9 @@ LEAST = 1e-7  # gradients below it are drawn on the floor of the chart
 
 def chosen_rate() -> float:
     """The learning rate of both stacks, from a menu; it stands in the address."""
-    rates = {str(rate): rate for rate in numbers.LEARNING_RATES}
+    rates = {str(rate): rate for rate in LEARNING_RATES}
     asked = view.get("block_rate")
-    st.session_state["block_rate_menu"] = asked if asked in rates else str(numbers.LEARNING_RATES[1])
+    st.session_state["block_rate_menu"] = asked if asked in rates else str(LEARNING_RATES[1])
     rate = st.segmented_control(
         t("rate"), list(rates), key="block_rate_menu", required=True,
         on_change=lambda: view.put("block_rate", st.session_state["block_rate_menu"]),

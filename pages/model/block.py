@@ -8,8 +8,8 @@ from lab.ui import block_neurons as neurons_view
 from lab.ui import block_numbers as numbers
 from lab.ui import block_panels as flow
 from lab.ui import block_readout as readout
+from lab.ui import block_training, model_choice, panels, view
 from lab.ui import block_whole as whole
-from lab.ui import model_choice, panels, view
 from lab.ui.block_panels import said
 from lab.ui.panels import prose, source
 from lab.ui.reading import Reading, open_reading, token_bar
@@ -140,7 +140,7 @@ def placement(r: Reading) -> None:
         when = whole.chosen_moment()
         rate = whole.chosen_rate()
         with st.spinner(t("training"), show_time=False):
-            runs = numbers.placement(rate)
+            runs = block_training.placement(rate)
         whole.gradient_chart(runs, when)
         whole.loss_chart(runs)
         source(block.Block.forward, "return self.norm_2(x + self.mlp(x))")

@@ -12,6 +12,7 @@ import torch
 from lab import course, models, traces
 from lab.language import LANGUAGES, strings
 from lab.ui import block_numbers as numbers
+from lab.ui import block_training
 from lab.ui.block_neurons import in_context
 from lab.ui.token_grid import Cell, token_grid_payload
 from lm_core.counting import model_parts
@@ -114,10 +115,10 @@ def test_an_id_that_the_tokenizer_never_gives_has_a_label_too(tmp_path: Path, mo
 
 def test_training_leaves_the_number_of_threads_as_it_was() -> None:
     before = torch.get_num_threads()
-    with pytest.raises(RuntimeError, match="stop"), numbers._one_thread():
+    with pytest.raises(RuntimeError, match="stop"), block_training._one_thread():
         assert torch.get_num_threads() == 1
         raise RuntimeError("stop")
-    assert torch.get_num_threads() == before and not numbers._TRAINING.locked()
+    assert torch.get_num_threads() == before and not block_training._TRAINING.locked()
 
 
 def test_every_part_and_rate_has_its_words() -> None:

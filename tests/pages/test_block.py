@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from lab import course, models, traces
 from lab.language import LANGUAGES, strings
 from lab.lessons import section
-from lab.ui import block_numbers, model_choice, reading
+from lab.ui import block_training, model_choice, reading
 from lm_core.norm_placement import StackConfig
 from tests import tiny_models
 from tests.support import NASTY
@@ -26,8 +26,8 @@ def _local(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LM_LAB_MODE", raising=False)
     # The stacks are trained for real, smaller and shorter: their full size is tested beside them.
     small = StackConfig(d_model=8, n_heads=2, d_mlp=8, n_layers=3, context_length=8, batch=2, steps=3)
-    run = block_numbers.run_placement
-    monkeypatch.setattr(block_numbers, "run_placement", lambda text, c, pre_norm: run(text, small, pre_norm))
+    run = block_training.run_placement
+    monkeypatch.setattr(block_training, "run_placement", lambda text, c, pre_norm: run(text, small, pre_norm))
 
 
 def _open(folder: Path | None, language: str = "en", **query: str) -> AppTest:

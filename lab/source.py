@@ -54,10 +54,11 @@ def _snapshot() -> tuple[dict[tuple[str, str], Source], str]:
         ]
         for owner in owners:
             for _, function in inspect.getmembers(owner, inspect.isfunction):
-                written_here = function.__code__.co_filename == module.__file__  # a dataclass writes methods itself
+                inner = inspect.unwrap(function)  # under a decorator such as torch.no_grad
+                written_here = inner.__code__.co_filename == module.__file__  # a dataclass writes methods itself
                 if function.__module__ == module.__name__ and written_here:
-                    lines, first = inspect.getsourcelines(function)
-                    file = Path(inspect.getfile(function)).resolve().relative_to(ROOT).as_posix()
+                    lines, first = inspect.getsourcelines(inner)
+                    file = Path(inspect.getfile(inner)).resolve().relative_to(ROOT).as_posix()
                     found[function.__module__, function.__qualname__] = Source(
                         file, first, textwrap.dedent("".join(lines))
                     )

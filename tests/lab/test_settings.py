@@ -123,19 +123,19 @@ def test_the_file_is_found_and_read_again_when_it_changes(tmp_path: Path, monkey
     ("platform", "variable", "value", "expected"),
     [
         ("linux", "XDG_DATA_HOME", "/data", "/data/lm-lab"),
-        ("linux", "XDG_DATA_HOME", "relative", "/home/ann/.local/share/lm-lab"),
-        ("linux", "XDG_DATA_HOME", "", "/home/ann/.local/share/lm-lab"),
-        ("darwin", "XDG_DATA_HOME", "/data", "/home/ann/Library/Application Support/lm-lab"),
+        ("linux", "XDG_DATA_HOME", "relative", "/people/ann/.local/share/lm-lab"),
+        ("linux", "XDG_DATA_HOME", "", "/people/ann/.local/share/lm-lab"),
+        ("darwin", "XDG_DATA_HOME", "/data", "/people/ann/Library/Application Support/lm-lab"),
         ("win32", "LOCALAPPDATA", "/appdata", "/appdata/lm-lab"),
-        ("win32", "LOCALAPPDATA", "", "/home/ann/AppData/Local/lm-lab"),
-        ("linux", "LM_LAB_HOME", "~/mine", "/home/ann/mine"),
+        ("win32", "LOCALAPPDATA", "", "/people/ann/AppData/Local/lm-lab"),
+        ("linux", "LM_LAB_HOME", "~/mine", "/people/ann/mine"),
     ],
 )
 @pytest.mark.skipif(os.name == "nt", reason="the expected paths are written as on Unix")
 def test_home(platform: str, variable: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LM_LAB_HOME", "XDG_DATA_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", "/home/ann")
+    monkeypatch.setenv("HOME", "/people/ann")
     monkeypatch.setenv(variable, value)
     monkeypatch.setattr(sys, "platform", platform)
     assert str(settings.home()) == expected

@@ -14,7 +14,7 @@ import pytest
 
 from lab.course import ROOT
 from lab.source import CODE_HASH, Source, source_of
-from lm_core import attention, block, layers, masks, positions
+from lm_core import attention, block, layers, masks, positions, pretrain
 
 
 @pytest.mark.parametrize(
@@ -110,3 +110,10 @@ def test_an_edit_on_disk_changes_neither_panel_nor_hash_until_the_next_import(tm
     second_hash, second_line, is_new = run(f"{fresh}; print(source.CODE_HASH, s.line, 'scores * 7' in s.text)")
     assert second_hash != first_hash
     assert (int(second_line), is_new) == (int(first_line) + 1, "True")
+
+
+def test_a_decorated_function_shows_the_text_under_its_decorator() -> None:
+    found = source_of(pretrain.validation_loss)
+    assert found.text.startswith("@torch.no_grad()\ndef validation_loss(")
+    lines = (ROOT / found.file).read_text(encoding="utf-8").splitlines()
+    assert lines[found.line - 1] == "@torch.no_grad()"

@@ -69,12 +69,17 @@ def test_normalised_writes_the_size_and_the_learned_numbers(folder: Path, right:
 
 
 def test_projected_writes_first_and_last_products_and_the_offset(folder: Path) -> None:
-    x, w = np.linspace(-1, 2, 30), np.linspace(3, -2, 30)
-    lines = formulas.projected(reading(folder), "k", 2, x, w, -0.75)
-    near(numbers(lines[1]), [x[0], w[0], x[1], w[1], x[-1], w[-1], -0.75], [2, 2, 2, 2, 2, 2, 3])
-    assert last_number(lines[2]) == pytest.approx(float(x @ w) - 0.75, abs=5e-4)
-    assert "W_{K,3} + b_{3}" in lines[0]
-    assert "b_" not in formulas.projected(reading(folder), "k", 2, x, w, 0.0)[0]
+    here = reading(folder)
+    learned = traces.head_weights(here.model, here.view.layer, here.view.head)
+    x, w, b = here.layer("attn_in")[here.view.query], learned.k[:, 2], float(learned.k_bias[2])
+    lines = formulas.projected(here, "k", 2, x, w, b)
+    offset = [b] if b else []
+    near(numbers(lines[1]), [x[0], w[0], x[1], w[1], x[-1], w[-1], *offset], [2, 2, 2, 2, 2, 2, *[3] * len(offset)])
+    assert last_number(lines[2]) == pytest.approx(float(x @ w) + b, rel=2e-4, abs=6e-4)
+    assert last_number(lines[2]) == pytest.approx(float(here.head("k_proj")[here.view.query, 2]), abs=5e-4)
+    assert ("W_{K,3} + b_{3}" in lines[0]) == bool(b)
+    with_offset = formulas.projected(here, "k", 2, x, w, -0.75)
+    assert "W_{K,3} + b_{3}" in with_offset[0] and numbers(with_offset[1])[-1] == -0.75
 
 
 @pytest.mark.parametrize(("column", "other", "sign"), [(0, 2, -1), (1, 3, -1), (2, 0, 1), (3, 1, 1)])

@@ -270,7 +270,7 @@ def test_output_is_added_to_the_stream(lesson_page: AppTest, right: Truth) -> No
         layer, _, query, _ = place
         app = go(lesson_page, "output", place, column__output=column)
         rows = [right.layers[name][layer, query] for name in ("resid_pre", "attn_out", "resid_mid")]
-        near(cells(sent(app, "map_output")), rows, 5)
+        near(cells(sent(app, "map_output")), rows, 4)  # the stream is some tens long: float32 tells no more
         near(last_number(formula(app)), rows[2][column], 3)
         near(numbers(lines(app)[1]), [row[column] for row in rows], 3)
         found, w, products = strip(app, "strip_output")

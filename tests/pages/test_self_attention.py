@@ -120,7 +120,7 @@ def test_choosing_a_head_or_a_layer_changes_the_numbers_to_its_own() -> None:
 
 
 def test_another_sentence_is_read_and_its_last_word_chosen() -> None:
-    app = open_lesson(step=4, q=2, k=1)
+    app = open_lesson(step=4, layer=4, head=1, q=2, k=1)
     app.text_input(key="sentence_box").set_value("Two dogs ran home").run()
     right = truth(BUNDLED, "Two dogs ran home")
     data = sent(app, "map_scores")

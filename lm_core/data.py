@@ -48,6 +48,25 @@ def read_documents(path: Path) -> Iterator[Document]:
         raise ValueError(f"{path.name}: only .jsonl and .txt files (also .gz) can be read")
 
 
+def passages(text: str, length: int) -> Iterator[str]:
+    """Cut a text at the ends of its paragraphs (lines) into passages of at least `length` characters, but for the last.
+
+    A model that only ever saw a start token before whole books does not know how to begin in the middle of one; cut
+    texts teach it, and a learner's own sentence is nothing else. length 0 leaves the text whole.
+
+    >>> list(passages("One.\\nTwo.\\nThree.", 6))
+    ['One.\\nTwo.', 'Three.']
+    """
+    taken: list[str] = []
+    for line in text.split("\n") if length else [text]:
+        taken.append(line)
+        if length and sum(map(len, taken)) >= length:
+            yield "\n".join(taken)
+            taken = []
+    if taken:
+        yield "\n".join(taken)
+
+
 def is_held_out(book: str, share: float) -> bool:
     """Whether a whole book belongs to the selection split: decided by a hash of its name, the same on every machine.
 

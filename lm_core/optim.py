@@ -39,7 +39,30 @@ def warmup_stable_decay(step: int, n_steps: int, warmup: int, floor: float, deca
     return floor + (1 - floor) * min(1.0, max(0.0, left))
 
 
-SCHEDULES = {"cosine": warmup_cosine, "wsd": warmup_stable_decay}
+def warmup_constant(step: int, n_steps: int, warmup: int, floor: float) -> float:
+    """A line up, then the whole learning rate to the end: the plateau of a run that another one will finish.
+
+    >>> [warmup_constant(s, 10, 2, 0.0) for s in (0, 1, 9)]
+    [0.5, 1.0, 1.0]
+    """
+    return min(1.0, (step + 1) / warmup) if warmup else 1.0
+
+
+def linear_decay(step: int, n_steps: int, warmup: int, floor: float) -> float:
+    """A line up, then a line down to `floor` at the end of the run.
+
+    >>> [linear_decay(s, 10, 2, 0.0) for s in (0, 2, 6, 10)]
+    [0.5, 1.0, 0.5, 0.0]
+    """
+    return warmup_stable_decay(step, n_steps, warmup, floor, decay_share=(n_steps - warmup) / n_steps)
+
+
+SCHEDULES = {
+    "cosine": warmup_cosine,
+    "wsd": warmup_stable_decay,
+    "constant": warmup_constant,
+    "linear": linear_decay,
+}
 
 
 def is_matrix_inside(name: str, parameter: nn.Parameter) -> bool:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from lm_core.checkpoint import load_pretrained
 from lm_core.config import DecoderConfig, gpt2_config, llama_config
-from lm_core.data import SEPARATOR, Document, TokenStream, is_held_out, read_documents
+from lm_core.data import SEPARATOR, Document, TokenStream, is_held_out, passages, read_documents
 from lm_core.model import Decoder
 from lm_core.pretrain import PretrainConfig, Record, pretrain
 from lm_core.tokenizer import BPETokenizer, train_bpe
@@ -28,16 +29,23 @@ FAMILIES: dict[str, Callable[..., DecoderConfig]] = {"gpt2": gpt2_config, "llama
 
 @dataclass(frozen=True)
 class Source:
-    """One file of training text: documents with `simple` ≥ min_simple, each `repeat` times."""
+    """One file of training text: documents with `simple` ≥ min_simple, each `repeat` times.
+
+    With `passage` > 0 they are cut at ends of paragraphs into texts of about so many characters (`data.passages`).
+    """
 
     path: str
     repeat: int = 1
     min_simple: float = 0.0
+    passage: int = 0
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a model becomes. `held_out` is the share of books kept for choosing settings."""
+    """Everything that decides what a model becomes. `held_out` is the share of books kept for choosing settings.
+
+    `start` names an earlier run, a folder beside this one's: its tokenizer and its finished weights are gone on from.
+    """
 
     name: str
     sources: tuple[Source, ...]
@@ -46,6 +54,7 @@ class Recipe:
     model: DecoderConfig
     train: PretrainConfig
     prompts: tuple[str, ...]
+    start: str | None = None
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -63,6 +72,7 @@ def read_recipe(path: Path) -> Recipe:
             model=build(vocab_size=vocab, **shape),
             train=PretrainConfig(**raw["train"]),
             prompts=tuple(raw.get("prompts", ())),
+            start=raw.get("start"),
         )
     except KeyError as error:
         raise ValueError(f"{path.name}: missing or unknown entry {error}") from error
@@ -71,11 +81,13 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def _documents(recipe: Recipe, data: Path) -> Iterator[tuple[Document, bool, int]]:
-    """(document, held out?, repeats) of every source, in the recipe's order."""
+    """(document, held out?, repeats) of every source, in the recipe's order; what is held out is never cut."""
     for source in recipe.sources:
         for document in read_documents(data / source.path):
             if document.simple >= source.min_simple:
-                yield document, is_held_out(document.book, recipe.held_out), source.repeat
+                held_out = is_held_out(document.book, recipe.held_out)
+                for text in passages(document.text, 0 if held_out else source.passage):
+                    yield replace(document, text=text), held_out, source.repeat
 
 
 def source_hashes(recipe: Recipe, data: Path) -> dict[str, str]:
@@ -89,7 +101,9 @@ def prepare(recipe: Recipe, data: Path, out: Path) -> tuple[BPETokenizer, TokenS
     tokenizer_file, train_file, selection_file = (out / n for n in ("tokenizer.json", "train.npy", "selection.npy"))
     if not selection_file.exists():  # written last
         rows = list(_documents(recipe, data))
-        if not tokenizer_file.exists():
+        if recipe.start is not None:
+            save_tokenizer_json(load_tokenizer(_finished(recipe, out)), out)
+        elif not tokenizer_file.exists():
             training_text = [document.text for document, held_out, _ in rows if not held_out]
             save_tokenizer_json(train_bpe(training_text, recipe.tokenizer_vocab, [SEPARATOR]), out)
         tokenizer = load_tokenizer(out)
@@ -109,15 +123,31 @@ def prepare(recipe: Recipe, data: Path, out: Path) -> tuple[BPETokenizer, TokenS
     )
 
 
-def fresh_model(recipe: Recipe) -> Decoder:
-    """The recipe's model with its first, random weights: the same for the same seed."""
-    return Decoder(recipe.model).init_weights(torch.Generator().manual_seed(recipe.train.seed))
+def _finished(recipe: Recipe, out: Path) -> Path:
+    """The finished model of the run that the recipe starts from. Raises FileNotFoundError naming it."""
+    folder = out.resolve().parent / str(recipe.start) / "model"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{recipe.name} starts from the run {recipe.start!r}: make it first, beside --out")
+    return folder
+
+
+def first_model(recipe: Recipe, out: Path) -> Decoder:
+    """The model before the first step: random weights (the same for the same seed), or those of the run `start`.
+
+    Raises ValueError when that run's model has another shape.
+    """
+    if recipe.start is None:
+        return Decoder(recipe.model).init_weights(torch.Generator().manual_seed(recipe.train.seed))
+    loaded = load_pretrained(_finished(recipe, out), trainable=True)
+    if not isinstance(loaded.model, Decoder) or loaded.model.config != recipe.model:
+        raise ValueError(f"the model of run {recipe.start!r} has another shape than {recipe.name} asks for")
+    return loaded.model.train()
 
 
 def train_recipe(recipe: Recipe, data: Path, out: Path, device: torch.device) -> Iterator[tuple[Record, Decoder]]:
     """Run or resume the recipe; every record also goes to `out/log.jsonl`."""
     _, train, selection = prepare(recipe, data, out)
-    model = fresh_model(recipe).to(device)
+    model = first_model(recipe, out).to(device)
     facts: dict[str, Any] = {"recipe": recipe.name, "train_tokens": len(train)}
     state = out / "state"
     saved = find_state(state)

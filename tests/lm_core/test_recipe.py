@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from lm_core import device as devices
+from lm_core.checkpoint import save_pretrained
 from lm_core.data import is_held_out, read_documents
 from lm_core.model import Decoder
 from lm_core.pretrain import Record
-from lm_core.recipe import Recipe, fresh_model, prepare, read_recipe, shorter, source_hashes, train_recipe
+from lm_core.recipe import Recipe, first_model, prepare, read_recipe, shorter, source_hashes, train_recipe
 from lm_core.tokenizer_files import load_tokenizer
 
 
@@ -151,10 +152,10 @@ def test_a_recipe_resumes_after_a_kill_between_two_renames(recipe: Recipe, tmp_p
     assert len((out / "log.jsonl").read_text().splitlines()) == 6
 
 
-def test_the_same_seed_is_the_same_fresh_model(recipe: Recipe) -> None:
+def test_the_same_seed_is_the_same_fresh_model(recipe: Recipe, tmp_path: Path) -> None:
     other = replace(recipe, train=replace(recipe.train, seed=2))
-    assert _equal(fresh_model(recipe), fresh_model(recipe))
-    assert not _equal(fresh_model(recipe), fresh_model(other))
+    assert _equal(first_model(recipe, tmp_path), first_model(recipe, tmp_path))
+    assert not _equal(first_model(recipe, tmp_path), first_model(other, tmp_path))
     assert shorter(recipe, 3).train.n_steps == 3
     assert shorter(recipe, 3).model == recipe.model
 
@@ -188,3 +189,35 @@ def test_a_wrong_recipe_is_refused_by_name(tmp_path: Path, change: Callable[[str
         read_recipe(tmp_path / "bad.toml")
     with pytest.raises(FileNotFoundError):
         read_recipe(tmp_path / "none.toml")
+
+
+def test_a_second_run_goes_on_from_the_first(recipe: Recipe, tmp_path: Path) -> None:
+    data, first = tmp_path / "data", tmp_path / "runs" / "first"
+    *_, (_, trained) = train_recipe(recipe, data, first, torch.device("cpu"))
+    second = replace(recipe, name="second", start="first")
+    with pytest.raises(FileNotFoundError, match="'first': make it first"):
+        first_model(second, tmp_path / "runs" / "second")
+    save_pretrained(trained, load_tokenizer(first), first / "model", half=False)
+    assert _equal(first_model(second, tmp_path / "runs" / "second"), trained)
+    other_shape = replace(second, model=replace(second.model, context_length=8))
+    with pytest.raises(ValueError, match="another shape"):
+        first_model(other_shape, tmp_path / "runs" / "second")
+    *_, (_, further) = train_recipe(second, data, tmp_path / "runs" / "second", torch.device("cpu"))
+    assert not _equal(further, trained)
+    assert load_tokenizer(tmp_path / "runs" / "second").vocab == load_tokenizer(first).vocab
+
+
+def test_documents_are_cut_at_paragraphs_but_not_the_held_out_ones(recipe: Recipe, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    lines = "\n".join(f"line {i} of the story" for i in range(8))
+    rows = [{"title": f"B{i}", "text": lines, "simple": 0.9} for i in range(12)]
+    (data / "books.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cut = replace(recipe, sources=(replace(recipe.sources[0], repeat=1, passage=38), recipe.sources[1]))
+    whole = replace(recipe, sources=(replace(recipe.sources[0], repeat=1), recipe.sources[1]))
+    starts = {}
+    for name, wanted in (("cut", cut), ("whole", whole)):
+        tokenizer, *streams = prepare(wanted, data, tmp_path / name)
+        starts[name] = [int((stream.token_ids == tokenizer.bos_id).sum()) for stream in streams]
+    n_held_out = sum(is_held_out(f"B{i}", recipe.held_out) for i in range(12))
+    assert starts["cut"][1] == starts["whole"][1]
+    assert starts["cut"][0] - starts["whole"][0] == (12 - n_held_out) * 3  # eight lines, two to a passage

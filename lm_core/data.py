@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,24 +29,34 @@ class Document:
 
 
 def read_documents(path: Path) -> Iterator[Document]:
-    """The documents of a `.jsonl` file (fields text, title or source, simple) or of a `.txt` file parted by
-    `<|endoftext|>`; either may be gzipped. Raises ValueError for another ending, naming it.
+    """The documents of a `.jsonl` file (fields text, title or source, simple), of a `.json` list of such rows, or of a
+    `.txt` file parted by `<|endoftext|>`; each may be gzipped. Poems have `paragraphs` instead of a text: the lines.
+    Raises ValueError for another ending, naming it.
     """
     stem = path.name.removesuffix(".gz")
     opener = gzip.open if path.name.endswith(".gz") else open
     if stem.endswith(".jsonl"):
         with opener(path, "rt", encoding="utf-8") as lines:
             for line in lines:
-                row = json.loads(line)
-                book = row.get("title") or row.get("source") or path.name
-                yield Document(row["text"], book, float(row.get("simple", 1.0)))
+                yield _document(json.loads(line), path.name)
+    elif stem.endswith(".json"):
+        with opener(path, "rt", encoding="utf-8") as file:
+            for row in json.load(file):
+                yield _document(row, path.name)
     elif stem.endswith(".txt"):
         with opener(path, "rt", encoding="utf-8") as file:
             for i, text in enumerate(file.read().split(SEPARATOR)):
                 if text.strip():
                     yield Document(text.strip(), f"{path.name}#{i}")
     else:
-        raise ValueError(f"{path.name}: only .jsonl and .txt files (also .gz) can be read")
+        raise ValueError(f"{path.name}: only .jsonl, .json and .txt files (also .gz) can be read")
+
+
+def _document(row: dict[str, Any], file: str) -> Document:
+    book = row.get("title") or row.get("source") or file
+    if "text" in row:
+        return Document(row["text"], book, float(row.get("simple", 1.0)))
+    return Document("\n".join(row["paragraphs"]), f"{row.get('author', '')} {row.get('rhythmic') or book}")
 
 
 def passages(text: str, length: int) -> Iterator[str]:
@@ -67,14 +78,18 @@ def passages(text: str, length: int) -> Iterator[str]:
         yield "\n".join(taken)
 
 
+def hash_share(name: str) -> float:
+    """A number in [0, 1) made from a name: evenly spread, and the same on every machine."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+
+
 def is_held_out(book: str, share: float) -> bool:
     """Whether a whole book belongs to the selection split: decided by a hash of its name, the same on every machine.
 
     >>> [is_held_out(name, 0.5) for name in ("Emma", "Heidi", "Alice")]
     [False, True, True]
     """
-    digest = hashlib.sha256(book.encode()).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
+    return hash_share(book) < share
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from lm_core.character_tokenizer import character_bpe, common_characters, frequent_characters
 from lm_core.checkpoint import load_pretrained
 from lm_core.config import DecoderConfig, gpt2_config, llama_config
-from lm_core.data import SEPARATOR, Document, TokenStream, is_held_out, passages, read_documents
+from lm_core.corpus import Source, Text, read_texts, without_shared_lines
+from lm_core.data import SEPARATOR, TokenStream
 from lm_core.model import Decoder
 from lm_core.pretrain import PretrainConfig, Record, pretrain
 from lm_core.tokenizer import BPETokenizer, train_bpe
@@ -28,22 +30,11 @@ FAMILIES: dict[str, Callable[..., DecoderConfig]] = {"gpt2": gpt2_config, "llama
 
 
 @dataclass(frozen=True)
-class Source:
-    """One file of training text: documents with `simple` ≥ min_simple, each `repeat` times.
-
-    With `passage` > 0 they are cut at ends of paragraphs into texts of about so many characters (`data.passages`).
-    """
-
-    path: str
-    repeat: int = 1
-    min_simple: float = 0.0
-    passage: int = 0
-
-
-@dataclass(frozen=True)
 class Recipe:
     """Everything that decides what a model becomes. `held_out` is the share of books kept for choosing settings.
 
+    `tested` is a further share for a last figure; with `unshared_lines` a held-out text that has a line in common with
+    a training text is left out. `tokenizer_kind`: "bpe" learns pieces, "characters" makes each character a token.
     `start` names an earlier run, a folder beside this one's: its tokenizer and its finished weights are gone on from.
     """
 
@@ -55,6 +46,13 @@ class Recipe:
     train: PretrainConfig
     prompts: tuple[str, ...]
     start: str | None = None
+    tokenizer_kind: str = "bpe"
+    tested: float = 0.0
+    unshared_lines: bool = False
+
+    def __post_init__(self) -> None:
+        if self.tokenizer_kind not in ("bpe", "characters"):
+            raise ValueError(f"unknown tokenizer kind {self.tokenizer_kind!r}: use bpe or characters")
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -73,6 +71,9 @@ def read_recipe(path: Path) -> Recipe:
             train=PretrainConfig(**raw["train"]),
             prompts=tuple(raw.get("prompts", ())),
             start=raw.get("start"),
+            tokenizer_kind=raw["tokenizer"].get("kind", "bpe"),
+            tested=raw.get("tested", 0.0),
+            unshared_lines=raw.get("unshared_lines", False),
         )
     except KeyError as error:
         raise ValueError(f"{path.name}: missing or unknown entry {error}") from error
@@ -80,14 +81,20 @@ def read_recipe(path: Path) -> Recipe:
         raise ValueError(f"{path.name}: {error}") from error
 
 
-def _documents(recipe: Recipe, data: Path) -> Iterator[tuple[Document, bool, int]]:
-    """(document, held out?, repeats) of every source, in the recipe's order; what is held out is never cut."""
-    for source in recipe.sources:
-        for document in read_documents(data / source.path):
-            if document.simple >= source.min_simple:
-                held_out = is_held_out(document.book, recipe.held_out)
-                for text in passages(document.text, 0 if held_out else source.passage):
-                    yield replace(document, text=text), held_out, source.repeat
+def _texts(recipe: Recipe, data: Path) -> list[Text]:
+    texts = read_texts(recipe.sources, data, recipe.held_out, recipe.tested)
+    return without_shared_lines(texts) if recipe.unshared_lines else list(texts)
+
+
+def test_texts(recipe: Recipe, data: Path) -> list[str]:
+    """The texts that neither training nor the choice of settings ever saw: for a last figure.
+
+    Raises ValueError when the recipe keeps none (`tested` is 0).
+    """
+    kept = [text.text for text in _texts(recipe, data) if text.split == "test"]
+    if not kept:
+        raise ValueError(f"the recipe {recipe.name} keeps no texts for a test")
+    return kept
 
 
 def source_hashes(recipe: Recipe, data: Path) -> dict[str, str]:
@@ -100,18 +107,17 @@ def prepare(recipe: Recipe, data: Path, out: Path) -> tuple[BPETokenizer, TokenS
     out.mkdir(parents=True, exist_ok=True)
     tokenizer_file, train_file, selection_file = (out / n for n in ("tokenizer.json", "train.npy", "selection.npy"))
     if not selection_file.exists():  # written last
-        rows = list(_documents(recipe, data))
+        rows = _texts(recipe, data)
         if recipe.start is not None:
             save_tokenizer_json(load_tokenizer(_finished(recipe, out)), out)
         elif not tokenizer_file.exists():
-            training_text = [document.text for document, held_out, _ in rows if not held_out]
-            save_tokenizer_json(train_bpe(training_text, recipe.tokenizer_vocab, [SEPARATOR]), out)
+            save_tokenizer_json(_new_tokenizer(recipe, [row.text for row in rows if row.split == "train"]), out)
         tokenizer = load_tokenizer(out)
-        for file, wanted in ((train_file, False), (selection_file, True)):
+        for file, wanted in ((train_file, "train"), (selection_file, "selection")):
             ids: list[int] = []
-            for document, held_out, repeat in rows:
-                if held_out == wanted:
-                    ids.extend([tokenizer.bos_id or 0, *tokenizer.encode(document.text)] * (1 if wanted else repeat))
+            for row in rows:
+                if row.split == wanted:
+                    ids.extend([tokenizer.bos_id or 0, *tokenizer.encode(row.text)] * row.repeat)
             partial = file.with_suffix(".partial.npy")  # a kill while writing must not leave half a stream
             np.save(partial, np.array(ids, dtype=np.uint16 if recipe.tokenizer_vocab <= 65536 else np.int32))
             partial.replace(file)
@@ -121,6 +127,16 @@ def prepare(recipe: Recipe, data: Path, out: Path) -> tuple[BPETokenizer, TokenS
         TokenStream(np.load(train_file, mmap_mode="r")),
         TokenStream(np.load(selection_file, mmap_mode="r")),
     )
+
+
+def _new_tokenizer(recipe: Recipe, texts: list[str]) -> BPETokenizer:
+    """Learned pieces, or (`kind = "characters"`) the alphabet: what occurs twice in the texts, then what is common."""
+    if recipe.tokenizer_kind == "bpe":
+        return train_bpe(texts, recipe.tokenizer_vocab, [SEPARATOR])
+    tokenizer = character_bpe([*frequent_characters(texts, at_least=2), *common_characters()], [SEPARATOR])
+    if tokenizer.vocab_size > recipe.tokenizer_vocab:
+        raise ValueError(f"the alphabet needs a vocabulary of {tokenizer.vocab_size}, not {recipe.tokenizer_vocab}")
+    return tokenizer
 
 
 def _finished(recipe: Recipe, out: Path) -> Path:

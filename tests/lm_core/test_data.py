@@ -117,7 +117,7 @@ def test_documents_of_both_kinds(tmp_path: Path, zipped: bool) -> None:
 
 
 def test_another_kind_of_file_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"x\.parquet: only \.jsonl and \.txt"):
+    with pytest.raises(ValueError, match=r"x\.parquet: only \.jsonl, \.json and \.txt"):
         next(read_documents(tmp_path / "x.parquet"))
 
 

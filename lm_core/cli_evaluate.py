@@ -11,7 +11,11 @@ from lm_core import device as devices
 from lm_core.checkpoint import load_pretrained
 from lm_core.data import read_documents
 from lm_core.evaluate import minimal_pair_accuracy, read_minimal_pairs, score_texts
+from lm_core.fast_tokenizer import Tokenizer
 from lm_core.model import Decoder
+from lm_core.ngram import BigramModel
+from lm_core.probability import BITS_PER_NAT
+from lm_core.recipe import Recipe, held_back_texts, read_recipe, training_texts
 
 
 def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -19,6 +23,7 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser = verbs.add_parser("evaluate", help="bits per byte on texts, accuracy on minimal pairs")
     parser.add_argument("--model", required=True, help="bundled:NAME, folder:PATH, hub:owner/name@revision or a path")
     parser.add_argument("--data", type=Path, required=True, help=".jsonl or .txt (also .gz); BLiMP's format is known")
+    parser.add_argument("--recipe", type=Path, help="score the recipe's test texts; --data is then its data folder")
     parser.add_argument("--stride", type=int, help="how far the window moves (default: half the context)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--device", default="auto")
@@ -48,16 +53,35 @@ class _Progress:
             print(file=sys.stderr)
 
 
+def _against_counting(recipe: Recipe, data: Path, model: Decoder, tokenizer: Tokenizer) -> dict[str, float]:
+    """Bits per character on the recipe's test texts, beside baselines that count characters in its training texts."""
+    texts = held_back_texts(recipe, data)
+    score = score_texts(model, tokenizer, texts, progress=_Progress())
+    counted = BigramModel(training_texts(recipe, data))
+    n_characters = sum(map(len, texts))
+    return {
+        "bits_per_character": score.nats * BITS_PER_NAT / n_characters,
+        "bigram_bits_per_character": sum(map(counted.bits, texts)) / n_characters,
+        "unigram_bits_per_character": sum(counted.bits(text, pairs=False) for text in texts) / n_characters,
+        "bits_per_byte": score.bits_per_byte,
+        "texts": len(texts),
+        "characters": n_characters,
+    }
+
+
 def run(options: argparse.Namespace) -> None:
     """Load, measure, print."""
     path = Path(options.model)
     loaded = load_pretrained(path if path.is_dir() else options.model, device=devices.pick(options.device))
     if not isinstance(loaded.model, Decoder) or loaded.tokenizer is None:
         raise ValueError(f"{options.model} is no causal model with a tokenizer")
-    if _holds_pairs(options.data):
+    if options.recipe is not None:
+        recipe = read_recipe(options.recipe)
+        figures: dict[str, float] = _against_counting(recipe, options.data, loaded.model, loaded.tokenizer)
+    elif _holds_pairs(options.data):
         pairs = read_minimal_pairs(options.data)
         shares = minimal_pair_accuracy(loaded.model, loaded.tokenizer, pairs, progress=_Progress())
-        figures: dict[str, float] = {"mean": sum(shares.values()) / len(shares), **shares}
+        figures = {"mean": sum(shares.values()) / len(shares), **shares}
     else:
         texts = [document.text for document in read_documents(options.data)]
         score = score_texts(loaded.model, loaded.tokenizer, texts, stride=options.stride, progress=_Progress())

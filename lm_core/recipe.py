@@ -86,7 +86,12 @@ def _texts(recipe: Recipe, data: Path) -> list[Text]:
     return without_shared_lines(texts) if recipe.unshared_lines else list(texts)
 
 
-def test_texts(recipe: Recipe, data: Path) -> list[str]:
+def training_texts(recipe: Recipe, data: Path) -> list[str]:
+    """The texts that training reads, each once."""
+    return [text.text for text in _texts(recipe, data) if text.split == "train"]
+
+
+def held_back_texts(recipe: Recipe, data: Path) -> list[str]:
     """The texts that neither training nor the choice of settings ever saw: for a last figure.
 
     Raises ValueError when the recipe keeps none (`tested` is 0).

@@ -16,8 +16,10 @@ from lm_core.__main__ import main
 from lm_core.checkpoint import load_pretrained, save_pretrained
 from lm_core.cli_model import NO_START, printable
 from lm_core.config import gpt2_config, llama_config
+from lm_core.corpus import split_of
 from lm_core.generation import generate
 from lm_core.model import Decoder
+from lm_core.ngram import BigramModel
 from lm_core.sampling import SamplingConfig
 from lm_core.tokenizer import train_bpe
 
@@ -301,3 +303,26 @@ def test_pretrain_makes_a_model_that_loads(tmp_path: Path, capsys: pytest.Captur
     assert main(command) == 2, "finished: there is nothing left to do"
     assert "already holds all 6 steps" in capsys.readouterr().err
     assert main([*command[:2], str(tmp_path / "gone.toml"), *command[3:]]) == 2
+
+
+def test_evaluate_on_the_test_texts_of_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "recipe.toml"
+    stories = [f"The cat number {i} sat low on mat {i * i}." for i in range(40)]
+    (tmp_path / "stories.txt").write_text("<|endoftext|>".join(stories))
+    recipe.write_text(RECIPE)
+    run = ["--data", str(tmp_path), "--device", "cpu"]
+    assert main(["pretrain", "--config", str(recipe), "--out", str(tmp_path / "out"), *run]) == 0
+    evaluate = ["evaluate", "--model", str(tmp_path / "out" / "model"), "--recipe", str(recipe), "--json", *run]
+    assert main(evaluate) == 2, "this recipe keeps no texts for a test"
+    assert "keeps no texts" in capsys.readouterr().err
+    recipe.write_text(RECIPE.replace("held_out = 0.2", "held_out = 0.2\ntested = 0.3"))
+    assert main(evaluate) == 0
+    figures = _json(capsys)
+    splits = [split_of(f"stories.txt#{i}", 0.2, 0.3) for i in range(40)]
+    tested = [story for story, split in zip(stories, splits, strict=True) if split == "test"]
+    learned = [story for story, split in zip(stories, splits, strict=True) if split == "train"]
+    assert (figures["texts"], figures["characters"]) == (len(tested), sum(map(len, tested)))
+    counted = BigramModel(learned)
+    assert figures["bigram_bits_per_character"] == pytest.approx(sum(map(counted.bits, tested)) / figures["characters"])
+    assert figures["bits_per_character"] == pytest.approx(figures["bits_per_byte"])  # plain ASCII
+    assert figures["bigram_bits_per_character"] < figures["unigram_bits_per_character"]

@@ -27,6 +27,7 @@ from lm_core.model_folder import read_json, weight_entries
 
 MODELS = Path(__file__).resolve().parents[1] / "assets" / "models"
 DEFAULT = "bundled:storyteller"
+USUAL = {"zh": "bundled:shiren"}  # who reads when nobody has chosen, by language; elsewhere DEFAULT
 KEPT_IN_MEMORY = 6  # models; the teacher's settings bound their bytes
 BYTES_A_PARAMETER = 4  # float32
 DEVICE_STATE = "model.device"  # the session's choice
@@ -46,6 +47,12 @@ def bundled() -> list[str]:
     """The names of the models that ship with the app, the default first."""
     names = sorted(f"bundled:{folder.parent.name}" for folder in MODELS.glob("*/config.json"))
     return sorted(names, key=lambda name: name != DEFAULT)
+
+
+def usual(language: str) -> str:
+    """The model to begin with in a language, among those that are there."""
+    wanted = USUAL.get(language, DEFAULT)
+    return wanted if wanted in bundled() else DEFAULT
 
 
 def on_hub() -> dict[str, str]:

@@ -12,6 +12,8 @@ FOLDER = "folder"
 NO_FOLDER = "folder:"  # the entry for a folder is chosen, and no path typed yet
 LONGEST_PATH = 500
 MENU = "model_menu"
+LABELS = {"bundled:shiren": "shiren 诗人"}  # where a bundled model has more than its folder's name
+_FOLLOWED = "model.followed"  # what stands in the menu because nobody has chosen: it follows the language
 # How large numbers are spoken in each language: (from, unit), the largest first.
 UNITS = {"en": ((1e9, " B"), (1e6, " M")), "zh": ((1e8, " 亿"), (1e4, " 万"))}
 
@@ -30,17 +32,20 @@ def choose() -> str:
         trouble.show(error)
         st.stop()
     asked, usual = view.get("model"), next(iter(labels))
-    if st.session_state.get(MENU) not in labels:
-        st.session_state[MENU] = asked if asked in labels and asked != FOLDER else usual
+    if (now := st.session_state.get(MENU)) not in labels and asked in labels and asked != FOLDER:
+        _choose(asked)
+    elif now not in labels or now == st.session_state.get(_FOLLOWED):
+        st.session_state[MENU] = st.session_state[_FOLLOWED] = usual
     slot = st.empty()  # on the page and not in the sidebar, which a phone hides
     with st.sidebar.container(key="model"):
         chosen = st.selectbox(
-            text("controls.model"), list(labels), key=MENU, persist_state="session", format_func=labels.__getitem__
-        )
+            text("controls.model"), list(labels), key=MENU, persist_state="session", format_func=labels.__getitem__,
+            on_change=_remember,
+        )  # fmt: skip
         name = _folder() if chosen == FOLDER else str(chosen)
         size = st.empty()
         _choose_device(devices)
-    view.put("model", name if chosen not in (FOLDER, models.DEFAULT) else None)
+    view.put("model", name if chosen not in (FOLDER, usual) else None)
     if name == NO_FOLDER:
         return name
     if name.startswith("hub:"):
@@ -58,8 +63,10 @@ def choose() -> str:
 
 
 def _labels() -> dict[str, str]:
-    """What the menu holds: name -> label, in the language of the session."""
-    labels = {name: name.removeprefix("bundled:") for name in models.bundled() or [models.DEFAULT]}
+    """What the menu holds, the language's usual model first: name -> label, in the language of the session."""
+    usual = models.usual(current())
+    names = sorted(models.bundled() or [usual], key=lambda name: name != usual)
+    labels = {name: LABELS.get(name, name.removeprefix("bundled:")) for name in names}
     labels |= models.on_hub()
     return labels | ({FOLDER: text("controls.folder")} if models.folders_allowed() else {})
 
@@ -90,9 +97,14 @@ def _choose_device(offered: list[str]) -> None:
         st.selectbox(text("controls.device"), offered, key=key, on_change=changed)
 
 
+def _remember() -> None:
+    st.session_state.pop(_FOLLOWED, None)
+
+
 def _choose(name: str) -> None:
     """Put another model into the menu; for a button, which is pressed before the menu is drawn."""
     st.session_state[MENU] = name
+    _remember()
 
 
 def count_words(n: int, language: str) -> str:

@@ -16,6 +16,8 @@ from lab.ui import components, model_choice, panels, trouble, view
 from lab.ui.view import View
 
 EXAMPLE = "The old king looked at the little bird"
+EXAMPLES = {"bundled:shiren": "床前明月光，疑是地上霜"}  # where the model reads another language
+_SHOWN_EXAMPLE = "reading.example"  # the example that stands in the box because nobody has typed
 
 
 @dataclass(frozen=True)
@@ -72,15 +74,21 @@ class Reading:
 
 
 def _submit() -> None:
+    st.session_state.pop(_SHOWN_EXAMPLE, None)
     view.put("text", st.session_state["sentence_box"])
     for name in ("q", "k"):
         view.put(name, None)
 
 
-def sentence_box() -> str:
-    """The text field with the sentence; returns the sentence."""
-    if view.get("text") is None:
-        view.put("text", EXAMPLE)
+def sentence_box(model: str) -> str:
+    """The text field with the sentence; returns the sentence. Until somebody types, it is an example for the model."""
+    example, shown = EXAMPLES.get(model, EXAMPLE), st.session_state.get(_SHOWN_EXAMPLE)
+    if view.get("text") is None or (view.get("text") == shown and shown != example):
+        if view.get("text") is not None:  # the places in the old example mean nothing in the new one
+            view.put("q", None)
+            view.put("k", None)
+        view.put("text", example)
+        st.session_state[_SHOWN_EXAMPLE] = example
     st.session_state["sentence_box"] = view.get("text")[: view.LONGEST_TEXT]
     st.text_input(
         text("controls.sentence"),
@@ -95,7 +103,7 @@ def sentence_box() -> str:
 
 def open_reading(model: str, default_layer: int, default_head: int) -> Reading:
     """Read the sentence with the model and settle where the reader looks; a clear message and a stop where it can't."""
-    sentence = sentence_box()
+    sentence = sentence_box(model)
     if traces.is_blank(sentence):
         st.info(text("trouble.blank"))
         st.stop()

@@ -78,7 +78,7 @@ def t(key: str, **values: object) -> str:
 
 def open_text(model: str) -> Cut:
     """The text field, and the text in its tokens; a clear message and a stop where it cannot be."""
-    sentence = reading.sentence_box()
+    sentence = reading.sentence_box(model)
     if traces.is_blank(sentence):
         st.info(text("trouble.blank"))
         st.stop()

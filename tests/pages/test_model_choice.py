@@ -216,3 +216,22 @@ def test_a_click_elsewhere_does_not_end_the_download(hub: fake_hub.FakeHub) -> N
     assert visit().session_state["name"] == USUAL and not download.ended.is_set()
     assert download.ended.wait(30) and download.folder is not None
     assert not [t for t in threading.enumerate() if t.name == f"download {NAME}" and t.is_alive() and t.join(5)]
+
+
+def test_until_somebody_chooses_the_model_follows_the_language(tmp_path: Path) -> None:
+    tiny_models.save(tmp_path / "bundled" / "shiren", tiny_models.llama())
+    app = visit("zh")
+    assert app.session_state["name"] == "bundled:shiren" and app.query_params == {}
+    assert menu(app)[:2] == ["shiren 诗人", "storyteller"]
+    app.session_state["lang"] = "en"
+    assert app.run().session_state["name"] == USUAL and menu(app)[:2] == ["storyteller", "shiren 诗人"]
+    choose(app, "shiren 诗人")
+    assert app.query_params["model"] == "bundled:shiren"
+    app.session_state["lang"] = "zh"
+    assert app.run().session_state["name"] == "bundled:shiren"
+    choose(app, "storyteller")
+    app.session_state["lang"] = "en"
+    assert app.run().session_state["name"] == USUAL, "chosen: it stays"
+    app.session_state["lang"] = "zh"
+    assert app.run().session_state["name"] == USUAL
+    assert visit("zh", model=USUAL).session_state["name"] == USUAL, "and so does what a link names"

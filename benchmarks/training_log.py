@@ -100,9 +100,7 @@ def write_svg(rows: list[Row], path: Path, title: str) -> None:
     parts.append(f'<polyline points="{points}" fill="none" stroke="{LIGHT.roles["masked"].fill}" stroke-width="1.2"/>')
     for r in rows:
         if r.selection is not None:
-            parts.append(
-                f'<circle cx="{x(r.tokens):.1f}" cy="{y(r.selection):.1f}" r="3.2" fill="{LIGHT.roles["loss"].fill}"/>'
-            )
+            parts.append(f'<circle cx="{x(r.tokens):.1f}" cy="{y(r.selection):.1f}" r="3.2" fill="{dot}"/>')
     parts.append(
         f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 8}" text-anchor="end">million tokens read · grey: training loss, '
         f"mean of neighbouring steps · dots: selection split · nats a token</text></svg>"

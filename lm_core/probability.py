@@ -109,3 +109,57 @@ def score_sequence(token_ids: Tensor, logits: Tensor) -> SequenceScore:
     log_probs = log_softmax(predictions).gather(-1, targets[:, None]).squeeze(-1)
     ranks = (predictions > actual).sum(dim=-1) + 1
     return SequenceScore(token_ids, 1, log_probs, ranks)
+
+
+@dataclass(frozen=True)
+class Underflow:
+    """Where a product of probabilities leaves the numbers: `products` [T] after each factor; indices from 0, or None.
+
+    `first_subnormal`: the first product that is not 0 but below the smallest number held in full precision;
+    `first_zero`: the first one that is 0, after which nothing can be told any more.
+    """
+
+    products: Tensor
+    first_subnormal: int | None
+    first_zero: int | None
+
+
+def naive_product(probabilities: Tensor, dtype: torch.dtype = torch.float32) -> Underflow:
+    """Multiply the probabilities one after the other in `dtype`, as nobody should: the product dies of its smallness.
+
+    float32 holds numbers in full precision down to 2⁻¹²⁶ ≈ 1.2e-38, with fewer and fewer digits ("subnormal") down to
+    2⁻¹⁴⁹ ≈ 1.4e-45, and below that 0. probabilities [T] -> products [T].  IEEE 754-2019, section 3.4.
+
+    >>> found = naive_product(torch.full((50,), 0.1))
+    >>> found.first_subnormal, found.first_zero
+    (37, 45)
+    """
+    products: list[Tensor] = []
+    product = torch.ones((), dtype=dtype)
+    for probability in probabilities.to(dtype):
+        product = product * probability
+        products.append(product)
+    row = torch.stack(products) if products else torch.empty(0, dtype=dtype)
+    zero, small = row == 0, (row != 0) & (row < torch.finfo(dtype).tiny)
+    return Underflow(row, _first(small), _first(zero))
+
+
+def _first(marks: Tensor) -> int | None:
+    return int(marks.int().argmax()) if bool(marks.any()) else None
+
+
+def guess_bits(shares: dict[int, float], actual: int, vocab_size: int) -> float:
+    """How many bits a guess costs: −log₂ of the probability that it gave to what came.
+
+    `shares` are probabilities for some tokens; what they leave of 1 is spread evenly over all other tokens, so that
+    every outcome costs a finite number of bits. The logarithmic score is proper: nobody gains by stating anything but
+    what he believes.  Good 1952.  Raises ValueError for a share outside [0, 1) or shares that leave nothing.
+
+    >>> guess_bits({7: 0.5}, actual=7, vocab_size=1001), round(guess_bits({7: 0.5}, 3, 1001), 2)
+    (1.0, 10.97)
+    """
+    total = sum(shares.values())
+    if any(not 0 <= share < 1 for share in shares.values()) or not total < 1:
+        raise ValueError(f"the shares add up to {total:.2f}: leave something for all other tokens")
+    probability = shares.get(actual, (1 - total) / (vocab_size - len(shares)))
+    return -math.log2(probability) if probability > 0 else math.inf

@@ -7,6 +7,7 @@ the softmax afterwards is the distribution that is really drawn from.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -121,38 +122,43 @@ def _keep_favourite(logits: Tensor) -> Tensor:
     return torch.full_like(logits, -math.inf).scatter(-1, best, logits.gather(-1, best))
 
 
-STAGES = ("model", "repetition", "temperature", "top_k", "top_p", "min_p")
+ORDER = ("repetition", "temperature", "top_k", "top_p", "min_p")
 
 
-def filter_stages(logits: Tensor, config: SamplingConfig, seen: Tensor | None = None) -> dict[str, Tensor]:
-    """The logits after every step by name, in the order of the computation; each [B V]. A step that is off hands on.
+def _step(name: str, logits: Tensor, config: SamplingConfig, seen: Tensor | None) -> Tensor:
+    """One step of `ORDER`; one that is switched off hands its logits on."""
+    if name == "repetition" and config.repetition_penalty != 1:
+        if seen is None:
+            raise ValueError(f"repetition_penalty {config.repetition_penalty} needs the tokens `seen` so far")
+        return penalize_repetition(logits, seen, config.repetition_penalty)
+    if name == "temperature":
+        return apply_temperature(logits, config.temperature) if config.temperature else _keep_favourite(logits)
+    if name == "top_k" and config.top_k:
+        return keep_top_k(logits, config.top_k)
+    if name == "top_p" and config.top_p < 1:
+        return keep_top_p(logits, config.top_p)
+    if name == "min_p" and config.min_p:
+        return keep_min_p(logits, config.min_p)
+    return logits
 
-    `model` is what came in, `min_p` what is drawn from. With temperature 0 only the favourite is left, and nothing
-    remains for the filters to do. Raises ValueError when there is a repetition penalty and no `seen` (int [B T]).
+
+def filter_stages(
+    logits: Tensor, config: SamplingConfig, seen: Tensor | None = None, order: Sequence[str] = ORDER
+) -> dict[str, Tensor]:
+    """The logits after every step by name, in the order of the computation; each [B V].
+
+    `model` is what came in, the last one is what is drawn from. Another `order` is there to be compared.
+    Raises ValueError when there is a repetition penalty and no `seen` (int [B T]), and for an unknown step.
 
     >>> stages = filter_stages(torch.log(torch.tensor([0.5, 0.3, 0.2])), SamplingConfig(top_k=2, min_p=0.7))
     >>> {name: int(z.isfinite().sum()) for name, z in stages.items()}
     {'model': 3, 'repetition': 3, 'temperature': 3, 'top_k': 2, 'top_p': 2, 'min_p': 1}
     """
+    if unknown := set(order) - set(ORDER):
+        raise ValueError(f"unknown steps {sorted(unknown)}: use {', '.join(ORDER)}")
     stages = {"model": logits}
-    if config.repetition_penalty != 1:
-        if seen is None:
-            raise ValueError(f"repetition_penalty {config.repetition_penalty} needs the tokens `seen` so far")
-        logits = penalize_repetition(logits, seen, config.repetition_penalty)
-    stages["repetition"] = logits
-    if config.temperature == 0:
-        favourite = _keep_favourite(logits)
-        return stages | dict.fromkeys(STAGES[2:], favourite)
-    logits = stages["temperature"] = apply_temperature(logits, config.temperature)
-    if config.top_k:
-        logits = keep_top_k(logits, config.top_k)
-    stages["top_k"] = logits
-    if config.top_p < 1:
-        logits = keep_top_p(logits, config.top_p)
-    stages["top_p"] = logits
-    if config.min_p:
-        logits = keep_min_p(logits, config.min_p)
-    stages["min_p"] = logits
+    for name in order:
+        logits = stages[name] = _step(name, logits, config, seen)
     return stages
 
 
@@ -162,7 +168,7 @@ def filter_logits(logits: Tensor, config: SamplingConfig, seen: Tensor | None = 
     >>> filter_logits(torch.tensor([1.0, 3.0, 2.0]), SamplingConfig(temperature=0.0))
     tensor([-inf, 3., -inf])
     """
-    return filter_stages(logits, config, seen)["min_p"]
+    return filter_stages(logits, config, seen)[ORDER[-1]]
 
 
 def sample(

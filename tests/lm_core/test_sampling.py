@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lm_core.probability import softmax
 from lm_core.sampling import (
-    STAGES,
+    ORDER,
     SamplingConfig,
     apply_temperature,
     filter_logits,
@@ -260,7 +260,7 @@ def test_filters_never_empty_and_probabilities_sum_to_one(config: SamplingConfig
     logits = torch.cat([_logits(), torch.zeros(1, VOCAB), 1000 * _logits(1, 8), _logits(1, 9) - 1000])
     seen = torch.randint(VOCAB, (len(logits), 6), generator=torch.Generator().manual_seed(2))
     stages = filter_stages(logits, config, seen)
-    assert tuple(stages) == STAGES
+    assert tuple(stages) == ("model", *ORDER)
     for name, after in stages.items():
         assert after.isfinite().any(dim=-1).all(), name
         torch.testing.assert_close(softmax(after).sum(-1), torch.ones(len(logits)))
@@ -274,6 +274,10 @@ def test_the_order_of_all_five_matters() -> None:
     ours = filter_logits(logits, SamplingConfig(temperature=3.0, min_p=0.5))
     other = apply_temperature(keep_min_p(logits, 0.5), 3.0)
     assert (int(ours.isfinite().sum()), int(other.isfinite().sum())) == (3, 1)
+    config, order = SamplingConfig(temperature=3.0, min_p=0.5), ("min_p", "temperature")
+    assert torch.equal(filter_stages(logits, config, order=order)["temperature"], other)
+    with pytest.raises(ValueError, match=r"unknown steps \['top_q'\]"):
+        filter_stages(logits, config, order=("top_q",))
     logits = torch.log(torch.tensor([[0.4, 0.3, 0.2, 0.1]]))
     ours = filter_logits(logits, SamplingConfig(top_k=2, top_p=0.5))
     other = keep_top_k(keep_top_p(logits, 0.5), 2)

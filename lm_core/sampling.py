@@ -171,9 +171,7 @@ def filter_logits(logits: Tensor, config: SamplingConfig, seen: Tensor | None = 
     return filter_stages(logits, config, seen)[ORDER[-1]]
 
 
-def sample(
-    logits: Tensor, config: SamplingConfig, uniform: Tensor | None = None, seen: Tensor | None = None
-) -> Tensor:
+def sample(logits: Tensor, config: SamplingConfig, uniform: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
     """Draw one token: walk along the cumulative distribution until it passes the drawn number.
 
     logits [B V], uniform [B] in [0, 1) (drawn by the caller, so that the same numbers give the same text; may be

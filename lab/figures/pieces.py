@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 from lab.figures.frame import finite_vector, framed, literal
 from lab.theme import palette
 
-MOST_PIECES = 400
 NAMED_FROM = 0.04  # of the interval: a narrower piece has no room for its name
 
 
@@ -57,7 +56,9 @@ def pieces(
     framed(figure, alt=alt, dark=dark, height=130, columns=("label", "from", "to"))
     line = colours.roles["loss"]
     figure.add_vline(x=at, line={"color": line.fill, "width": 3})
-    figure.add_annotation(x=at, y=0.62, text=f"u = {at:.4f}", showarrow=False, font={"color": line.text}, yanchor="bottom")
+    figure.add_annotation(
+        x=at, y=0.62, text=f"u = {at:.4f}", showarrow=False, font={"color": line.text}, yanchor="bottom"
+    )
     figure.update_layout(bargap=0)
     figure.update_xaxes(range=[0, 1], showgrid=False)
     figure.update_yaxes(visible=False, range=[-0.5, 1.0])

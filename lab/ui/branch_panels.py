@@ -110,7 +110,9 @@ def controls(prompt: Prompt, path: Ids) -> None:
             go((*path, *ids)[: min(MOST_DEPTH, prompt.room)])
         st.session_state["force_box"] = ""
 
-    st.text_input(t("force"), key="force_box", max_chars=60, on_change=force, disabled=over, placeholder=t("force_hint"))
+    st.text_input(
+        t("force"), key="force_box", max_chars=60, on_change=force, disabled=over, placeholder=t("force_hint")
+    )
 
 
 def places(paths: list[Ids]) -> dict[Ids, int]:
@@ -183,16 +185,21 @@ def _csv(nodes: list[Node], order: list[Ids]) -> str:
     return figures.matrix_csv(table, names, ["depth", "parent", "p final %"])
 
 
+def shares_of(prompt: Prompt, path: Ids) -> list[float]:
+    """The model's own probability of each new token, given all before it."""
+    return [
+        float(numbers.stages(prompt.model, prompt.token_ids + path[:n], config()).of("model")[token])
+        for n, token in enumerate(path)
+    ]
+
+
 def text_so_far(prompt: Prompt, path: Ids) -> None:
     """The new tokens as chips, tinted by how likely each was."""
     if not path:
         st.caption(t("nothing_written"))
         return
     labels = numbers.labels(prompt.model, prompt.token_ids + path)[len(prompt.token_ids) :]
-    tints = [
-        float(numbers.stages(prompt.model, prompt.token_ids + path[:n], config()).of("model")[token])
-        for n, token in enumerate(path)
-    ]
+    tints = shares_of(prompt, path)
     components.token_strip(
         labels, ids=path, colours=tints, key="tree_text", caption=t("written_caption"),
         on_select=lambda i: go(path[: i + 1]),
@@ -201,7 +208,7 @@ def text_so_far(prompt: Prompt, path: Ids) -> None:
 
 def path_formula(prompt: Prompt, path: Ids) -> None:
     """The probability of what was written: a product of conditional ones, and the sum of their logarithms."""
-    p = [float(numbers.stages(prompt.model, prompt.token_ids + path[:n], config()).of("model")[w]) for n, w in enumerate(path)]
+    p = shares_of(prompt, path)
     if not p:
         return
     total = sum(float(np.log(max(x, 1e-300))) for x in p)

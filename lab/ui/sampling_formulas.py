@@ -8,6 +8,9 @@ from lab.ui.attention_formulas import number, signed
 from lab.ui.sampling_numbers import Stages
 
 
+STRUT = r"\rule[-1.5em]{0pt}{3.2em}"  # keeps two tall fractions apart
+
+
 def softmax_lines(found: Stages, stage: str, token: int) -> list[str]:
     """A logit to its probability: minus the largest, to the power of e, divided by the sum over the vocabulary."""
     z = found.logits_of(stage).astype(np.float64)
@@ -15,9 +18,10 @@ def softmax_lines(found: Stages, stage: str, token: int) -> list[str]:
     total = float(np.exp(z - top).sum())
     p = float(found.of(stage)[token])
     if not np.isfinite(z[token]):
-        return [r"p_i = \dfrac{e^{z_i - z_{\max}}}{\sum_j e^{z_j - z_{\max}}}", rf"e^{{-\infty}} = 0, \quad p = {number(0, 0)}"]
+        rule = r"p_i = \dfrac{e^{z_i - z_{\max}}}{\sum_j e^{z_j - z_{\max}}}"
+        return [rule, rf"e^{{-\infty}} = 0, \quad p = {number(0, 0)}"]
     return [
-        rf"p_i = \dfrac{{e^{{z_i - z_{{\max}}}}}}{{\sum_{{j=1}}^{{{len(z)}}} e^{{z_j - z_{{\max}}}}}}",
+        rf"p_i = \dfrac{{e^{{z_i - z_{{\max}}}}}}{{\sum_{{j=1}}^{{{len(z)}}} e^{{z_j - z_{{\max}}}}}}{STRUT}",
         rf"= \dfrac{{e^{{{z[token]:.3f} - {signed(top, 3)}}}}}{{{total:.4f}}} = {number(p, 5)}",
     ]
 
@@ -39,7 +43,8 @@ def temperature_lines(found: Stages, token: int) -> list[str]:
     tau, z = found.config.temperature, float(found.logits_of("repetition")[token])
     if tau == 0:
         best = int(found.logits_of("repetition").argmax())
-        return [r"\tau = 0: \quad p_i = 1 \text{ if } i = \arg\max_j z_j, \text{ else } 0", rf"p = {number(float(token == best), 0)}"]
+        rule = r"\tau = 0: \quad p_i = [\, i = \arg\max_j z_j \,]"
+        return [rule, rf"p = {number(float(token == best), 0)}"]
     after = float(found.logits_of("temperature")[token])
     return [
         rf"z' = \dfrac{{z}}{{\tau}} = \dfrac{{{z:.3f}}}{{{tau:g}}} = {after:.3f}",
@@ -58,7 +63,8 @@ def cut_lines(found: Stages, stage: str, token: int) -> list[str]:
     order = np.argsort(-p, kind="stable")
     rank = int(np.flatnonzero(order == token)[0])
     if stage == "top_k":
-        rule = rf"\mathrm{{rank}} = {rank + 1} \le k = {c.top_k}" if c.top_k else rf"k = 0, \quad \mathrm{{rank}} = {rank + 1}"
+        limit = rf" \le k = {c.top_k}" if c.top_k else r" \le \infty"
+        rule = rf"\mathrm{{rank}} = {rank + 1}{limit}"
     elif stage == "top_p":
         rule = rf"\textstyle\sum_{{\text{{before}}}} p = {p[order][:rank].sum():.4f} < {c.top_p:g}"
     else:

@@ -225,7 +225,8 @@ def written(prompt: Prompt, config: SamplingConfig, seed: int, n: int) -> Ids:
     """What `generate` writes: at most n new tokens, bounded by `MOST_WRITTEN` and by the context."""
     return _written(
         prompt.model, models.fingerprint(prompt.model), CODE_HASH, prompt.token_ids, tuple(sorted(prompt.stop_ids)),
-        config.temperature, config.top_k, config.top_p, config.repetition_penalty, config.min_p, seed, min(n, MOST_WRITTEN, prompt.room),
+        config.temperature, config.top_k, config.top_p, config.repetition_penalty, config.min_p, seed,
+        min(n, MOST_WRITTEN, prompt.room),
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from lab.ui.sampling_numbers import Floats, Prompt, Stages
 from lab.ui.stage_bars import Bar, State, stage_bars
 
 SHOWN = 10
+SLIVER = 0.002  # of the interval: about a pixel
 MOST_CSV = 200_000  # rows of a table to take away: any vocabulary we load
 
 
@@ -32,7 +33,7 @@ def share(p: float) -> str:
 
 
 def shown_tokens(found: Stages, wanted: Sequence[int], n: int = SHOWN) -> list[int]:
-    """The n likeliest tokens by the model, and those that are `wanted` besides, in the model's order: it never moves."""
+    """The n likeliest tokens by the model, then those that are `wanted` besides, in its order: that never moves."""
     base = found.of("model")
     top = numbers.by_likelihood(base)[:n].tolist()
     more = [token for token in dict.fromkeys(wanted) if token not in top]
@@ -61,7 +62,8 @@ def rest(found: Stages, stage: str, tokens: Sequence[int]) -> Bar:
     others[list(tokens)] = False
     p = float(found.of(stage)[others].sum())
     n = int(np.isfinite(found.logits_of(stage)[others]).sum())
-    return Bar(0.0, t("rest_cell", share=share(p), n=f"{n:,}"), "kept" if n else "gone", (stage_name(stage), f"p = {p:.6g}"))
+    words = t("rest_cell", share=share(p), n=f"{n:,}")
+    return Bar(0.0, words, "kept" if n else "gone", (stage_name(stage), f"p = {p:.6g}"))
 
 
 def vocabulary_csv(prompt: Prompt, found: Stages) -> str:
@@ -87,7 +89,10 @@ def stage_figure(
     top = scale or max(float(found.of(stage).max()) for stage in stages)
     rows = [numbers.label_after(prompt.model, prompt.token_ids, token) for token in tokens]
     cross = crossing.token if crossing else None
-    cells = [[*(bar(found, s, token, top, cross) for s in stages), *(make(token) for _, make, _ in extra)] for token in tokens]
+    cells = [
+        [*(bar(found, s, token, top, cross) for s in stages), *(make(token) for _, make, _ in extra)]
+        for token in tokens
+    ]
     cells.append([*(rest(found, s, tokens) for s in stages), *(last for *_, last in extra)])
     cols = [*(stage_name(s) for s in stages), *(name for name, *_ in extra)]
     n_rest = found.logits.shape[1] - len(tokens)
@@ -252,11 +257,22 @@ def interval_figure(prompt: Prompt, found: Stages, u: float, token: int) -> None
     """The unit interval, a piece for every token that can be drawn, and the number that fell into it."""
     p = found.probabilities[-1].astype(np.float64)
     kept = np.flatnonzero(p > 0)
-    names = [numbers.label_after(prompt.model, prompt.token_ids, int(i)) for i in kept[: figures.MOST_PIECES]]
+    # Thousands of slivers cannot be drawn: neighbours narrower than a pixel are drawn as one piece without a name.
+    names, widths, highlight = ["…"], [0.0], None
+    for i in kept.tolist():
+        if i == token:
+            highlight = len(names)
+        if p[i] < SLIVER and i != token:
+            if names[-1] != "…":
+                names, widths = [*names, "…"], [*widths, 0.0]
+            widths[-1] += float(p[i])
+        else:
+            names.append(names_of(prompt, i))
+            widths.append(float(p[i]))
     chart(
-        figures.pieces, names, p[kept[: figures.MOST_PIECES]], at=u, highlight=int(np.flatnonzero(kept == token)[0])
-        if token in kept[: figures.MOST_PIECES] else None, alt=t("interval_alt", u=f"{u:.4f}", token=names_of(prompt, token)),
-        title=t("interval_title", n=f"{len(kept):,}"), file="interval",
+        figures.pieces, names, widths, at=u, highlight=highlight, file="interval",
+        alt=t("interval_alt", u=f"{u:.4f}", token=names_of(prompt, token)),
+        title=t("interval_title", n=f"{len(kept):,}"),
     )  # fmt: skip
 
 

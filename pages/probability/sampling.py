@@ -17,7 +17,7 @@ from lab.ui.panels import formula, prose, source
 from lab.ui.sampling_controls import named, open_prompt, prompt_bar, t
 from lab.ui.sampling_numbers import Prompt
 from lab.ui.walk import sides, walk
-from lm_core import beam_search, generation, probability, sampling
+from lm_core import beam_search, block, generation, probability, sampling
 
 LESSON = course.lesson("sampling")
 SLUG = LESSON.slug
@@ -57,7 +57,8 @@ def repetition(p: Prompt) -> None:
     negative = [i for i in figures_.seen_tokens(p, found, 99) if logits[i] < 0]
     with left:
         formula(
-            formulas.penalty_lines(found, token, token in p.token_ids), t("formula_of", token=figures_.names_of(p, token))
+            formulas.penalty_lines(found, token, token in p.token_ids),
+            t("formula_of", token=figures_.names_of(p, token)),
         )
         if negative:
             z = float(logits[negative[0]])
@@ -138,7 +139,8 @@ def order(p: Prompt) -> None:
     left, right = sides()
     with left:
         formula(
-            formulas.pipeline_lines(found, token, token in p.token_ids), t("formula_of", token=figures_.names_of(p, token))
+            formulas.pipeline_lines(found, token, token in p.token_ids),
+            t("formula_of", token=figures_.names_of(p, token)),
         )
         orders.compare(p, found)
     with right:
@@ -155,7 +157,10 @@ def draw(p: Prompt) -> None:
         u = numbers.uniforms(seed, 1)[0]
         token, low, high = figures_.intervals(p, found, u)
         formula(
-            [r"\sum_{j<i} p_j \;\le\; u \;<\; \sum_{j \le i} p_j", rf"{low:.4f} \;\le\; \mathbf{{{u:.4f}}} \;<\; {high:.4f}"],
+            [
+                r"\sum_{j<i} p_j \;\le\; u \;<\; \sum_{j \le i} p_j",
+                rf"{low:.4f} \;\le\; \mathbf{{{u:.4f}}} \;<\; {high:.4f}",
+            ],
             t("formula_of", token=figures_.names_of(p, token)),
         )
         counts = numbers.draw_many(found, seed, DRAWS)
@@ -230,7 +235,7 @@ def cache(p: Prompt) -> None:
         )  # fmt: skip
         cache_view.measure_button(p)
         cache_view.measured_figure(p)
-        source(generation.next_token, "text if cache is None else")
+        source(block.LayerCache.append, "self.k[:, :, self.length : end] = k")
 
 
 STEPS = (guess, repetition, temperature, cut, order, draw, branch, beams, cache)

@@ -140,5 +140,5 @@ def test_parts() -> None:
     assert (parents.tolist(), tokens.tolist()) == ([0, 1, 1, 0], [0, 0, 1, 1])
     assert score_of(-8.0, 4, 0.5) == -4.0
     for wrong in ({"n_beams": 0}, {"max_new": 0}, {"length_penalty": math.nan}, {"length_penalty": math.inf}):
-        with pytest.raises(ValueError, match="is less than 1|is not between"):
+        with pytest.raises(ValueError, match=r"is less than 1|is not between"):
             BeamConfig(**wrong)  # type: ignore[arg-type]

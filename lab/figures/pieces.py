@@ -57,8 +57,9 @@ def pieces(
     line = colours.roles["loss"]
     figure.add_vline(x=at, line={"color": line.fill, "width": 3})
     figure.add_annotation(
-        x=at, y=0.62, text=f"u = {at:.4f}", showarrow=False, font={"color": line.text}, yanchor="bottom"
-    )
+        x=at, y=0.62, text=f"u = {at:.4f}", showarrow=False, font={"color": line.text}, yanchor="bottom",
+        xanchor="right" if at > 0.8 else "left", xshift=-6 if at > 0.8 else 6,
+    )  # fmt: skip
     figure.update_layout(bargap=0)
     figure.update_xaxes(range=[0, 1], showgrid=False)
     figure.update_yaxes(visible=False, range=[-0.5, 1.0])

@@ -174,11 +174,13 @@ def seed_box(place: str) -> int:
 # --- the token that is followed ---------------------------------------------------------------------------------------
 
 
-def followed(prompt: Prompt, found: Stages) -> int:
-    """The id of the token whose numbers are written out: the one chosen, else the model's favourite."""
+def followed(found: Stages, usual: int | None = None) -> int:
+    """The id of the token whose numbers are written out: the one chosen, else `usual`, else the model's favourite."""
     size = found.logits.shape[1]
     asked = whole_number("token", 0, 10**6, -1)
-    return asked if 0 <= asked < size else int(found.of("model").argmax())
+    if 0 <= asked < size:
+        return asked
+    return int(found.of("model").argmax()) if usual is None else usual
 
 
 def follow(token_id: int) -> None:

@@ -7,7 +7,6 @@ import numpy as np
 from lab.ui.attention_formulas import number, signed
 from lab.ui.sampling_numbers import Stages
 
-
 STRUT = r"\rule[-1.5em]{0pt}{3.2em}"  # keeps two tall fractions apart
 
 

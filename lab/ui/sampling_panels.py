@@ -77,7 +77,8 @@ def vocabulary_csv(prompt: Prompt, found: Stages) -> str:
 
 def stage_figure(
     prompt: Prompt, found: Stages, stages: Sequence[str], pointed: int, *, title: str, file: str, selected: str,
-    wanted: Sequence[int] = (), on_stage: Callable[[str], None] | None = None, scale: float | None = None,
+    wanted: Sequence[int] = (), n_top: int = SHOWN,
+    on_stage: Callable[[str], None] | None = None, scale: float | None = None,
     extra: Sequence[tuple[str, Callable[[int], Bar], Bar]] = (),
 ) -> None:  # fmt: skip
     """The likeliest tokens at some stages as bars on one scale; a click follows a token (and chooses a stage).
@@ -85,7 +86,7 @@ def stage_figure(
     extra: columns of another kind, each its name, a function token -> Bar, and what stands in the last row.
     """
     crossing = numbers.crossing(found)
-    tokens = shown_tokens(found, [pointed, *wanted])
+    tokens = shown_tokens(found, [pointed, *wanted], n_top)
     top = scale or max(float(found.of(stage).max()) for stage in stages)
     rows = [numbers.label_after(prompt.model, prompt.token_ids, token) for token in tokens]
     cross = crossing.token if crossing else None
@@ -170,23 +171,23 @@ def penalty_figure(prompt: Prompt, found: Stages, pointed: int) -> None:
     extra = [(t("logit_before"), logit("model"), blank), (t("logit_after"), logit("repetition"), blank)]
     stage_figure(
         prompt, found, ["model", "repetition"], pointed, title=t("penalty_title"), file="penalty",
-        selected="repetition", wanted=seen_tokens(prompt, found), extra=extra,
+        selected="repetition", n_top=5, wanted=seen_tokens(prompt, found), extra=extra,
     )  # fmt: skip
     st.caption(t("penalty_note"))
 
 
 def temperature_chart(prompt: Prompt, found: Stages) -> None:
-    """How the shares of a few tokens move with the temperature, on fixed axes."""
+    """How the shares of the favourite, of the first ten and of all others move with the temperature; fixed axes."""
     logits = found.logits_of("repetition").astype(np.float64)
     temperatures = np.linspace(0.05, 2.0, 40)
-    tokens = numbers.by_likelihood(logits)[: min(3, len(logits))].tolist()
+    order = numbers.by_likelihood(logits)
     z = (logits - logits.max())[None] / temperatures[:, None]
     p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-    names = panels.told_apart([numbers.label_after(prompt.model, prompt.token_ids, token) for token in tokens])
-    series = {name: p[:, token] for name, token in zip(names, tokens, strict=True)}
+    top = names_of(prompt, int(order[0]))
+    series = {f"“{top}”": p[:, order[0]], t("first_ten"): p[:, order[:10]].sum(1), t("others"): p[:, order[10:]].sum(1)}
     chart(
         figures.line, temperatures, series, x_title=t("temperature_axis"), y_title=t("share_axis"),
-        y_range=(0.0, 1.02), alt=t("temperature_alt", top=names[0]), title=t("temperature_chart"), file="temperatures",
+        y_range=(0.0, 1.02), alt=t("temperature_alt", top=top), title=t("temperature_chart"), file="temperatures",
     )  # fmt: skip
 
 

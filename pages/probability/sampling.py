@@ -29,7 +29,7 @@ MARKED = {"top_k": "return logits.masked_fill", "top_p": "before >= p", "min_p":
 def guess(p: Prompt) -> None:
     """After your text, every token of the vocabulary has a probability."""
     found = numbers.stages(p.model, p.token_ids, controls.config())
-    token, base = controls.followed(p, found), found.of("model")
+    token, base = controls.followed(found), found.of("model")
     best = int(base.argmax())
     left, right = sides()
     with left:
@@ -53,7 +53,7 @@ def repetition(p: Prompt) -> None:
         prose(SLUG, "repetition")
         controls.slider("repetition", "own")
     found = numbers.stages(p.model, p.token_ids, controls.config())
-    token, logits = controls.followed(p, found), found.logits_of("model")
+    token, logits = controls.followed(found, figures_.seen_tokens(p, found)[0]), found.logits_of("model")
     negative = [i for i in figures_.seen_tokens(p, found, 99) if logits[i] < 0]
     with left:
         formula(
@@ -79,7 +79,7 @@ def temperature(p: Prompt) -> None:
         prose(SLUG, "temperature")
         controls.slider("temperature", "own")
     found = numbers.stages(p.model, p.token_ids, controls.config())
-    token = controls.followed(p, found)
+    token = controls.followed(found)
     logits = found.logits_of("repetition").astype(np.float64)
     hot = np.exp((logits - logits.max()) / 2)
     hot, best = hot / hot.sum(), int(logits.argmax())
@@ -109,7 +109,7 @@ def cut(p: Prompt) -> None:
         prose(SLUG, f"cut_{stage}")
         controls.slider(stage, "own")
     found = numbers.stages(p.model, p.token_ids, controls.config())
-    token, before = controls.followed(p, found), found.of(found.before("top_p")).astype(np.float64)
+    token, before = controls.followed(found), found.of(found.before("top_p")).astype(np.float64)
     needed = int((np.sort(before)[::-1].cumsum() < 0.5).sum()) + 1
     options = sorted({needed, needed + 1 + needed // 2, needed * 4 + 3})
     with left:
@@ -129,7 +129,7 @@ def order(p: Prompt) -> None:
     prose(SLUG, "order")
     controls.sliders("order")
     found = numbers.stages(p.model, p.token_ids, controls.config())
-    token = controls.followed(p, found)
+    token = controls.followed(found)
     figures_.stage_figure(
         p, found, found.names, token, title=t("order_title"), file="stages", selected=orders.chosen_stage(),
         on_stage=lambda stage: view.put("sampling_stage", stage), scale=1.0,

@@ -26,7 +26,8 @@ def path_of(prompt: Prompt) -> Ids:
     """The new tokens of the text in hand, from the address; what does not fit the model is left out."""
     asked = str(view.get("sampling_path", "") or "")
     ids = [int(part) for part in asked.split(".")] if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})*", asked) else []
-    size, kept = numbers.config_of(prompt.model).vocab_size, []
+    size = numbers.config_of(prompt.model).vocab_size
+    kept: list[int] = []
     for token in ids[: min(MOST_DEPTH, max(prompt.room, 0))]:
         if token >= size or (kept and kept[-1] in prompt.stop_ids):
             break
@@ -126,7 +127,8 @@ def places(paths: list[Ids]) -> dict[Ids, int]:
         if path:
             children[path[:-1]].append(path)
     rows: dict[Ids, int] = {}
-    last, waiting = -1, [((), True)] if paths else []
+    last = -1
+    waiting: list[tuple[Ids, bool]] = [((), True)] if paths else []
     while waiting:
         path, begins = waiting.pop()
         if begins:

@@ -15,7 +15,7 @@ def test_a_token_is_followed_taken_and_left_again(open_page: Callable[..., Page]
     page.wait_for_url("**sampling_token=**")
     expect(grid.locator("button.sel")).to_have_attribute("data-i", "2")
     expect(grid.locator("button.sel")).to_have_attribute("data-j", "3")
-    page.goto(f"{app_url}/sampling?step=7&lang=en&text=Once+upon+a+time")
+    page.goto(f"{app_url}/sampling?step=7&lang=en&text=The+old+king+looked+at+the+little+bird")
     tree = page.get_by_role("group", name="A tree of tokens")
     tree.locator("button.offer").first.click()
     page.wait_for_url("**sampling_path=**")

@@ -7,7 +7,7 @@ import numpy as np
 from lab.ui.attention_formulas import number, signed
 from lab.ui.sampling_numbers import Stages
 
-STRUT = r"\rule[-1.5em]{0pt}{3.2em}"  # keeps two tall fractions apart
+STRUT = r"\rule[-2em]{0pt}{3em}"  # keeps two tall fractions apart
 
 
 def softmax_lines(found: Stages, stage: str, token: int) -> list[str]:

@@ -176,6 +176,13 @@ def by_likelihood(probabilities: Floats) -> NDArray[np.int64]:
     return np.argsort(-probabilities, kind="stable")
 
 
+def entropy_bits(probabilities: Floats) -> float:
+    """How undecided a distribution is, in bits."""
+    p = probabilities.astype(np.float64)
+    p = p[p > 0]
+    return float(-(p * np.log2(p)).sum()) + 0.0
+
+
 @dataclass(frozen=True)
 class Crossing:
     """The token with which top-p reaches p: the sum before it, with it, and how many tokens are kept."""

@@ -13,7 +13,7 @@ from lab.ui import panels
 from lab.ui import sampling_numbers as numbers
 from lab.ui.charts import chart
 from lab.ui.sampling_controls import follow, named, t
-from lab.ui.sampling_numbers import Floats, Prompt, Stages
+from lab.ui.sampling_numbers import Prompt, Stages
 from lab.ui.stage_bars import Bar, State, stage_bars
 
 SHOWN = 10
@@ -189,13 +189,6 @@ def temperature_chart(prompt: Prompt, found: Stages) -> None:
         figures.line, temperatures, series, x_title=t("temperature_axis"), y_title=t("share_axis"),
         y_range=(0.0, 1.02), alt=t("temperature_alt", top=top), title=t("temperature_chart"), file="temperatures",
     )  # fmt: skip
-
-
-def entropy_bits(probabilities: Floats) -> float:
-    """How undecided a distribution is, in bits."""
-    p = probabilities.astype(np.float64)
-    p = p[p > 0]
-    return float(-(p * np.log2(p)).sum()) + 0.0
 
 
 # --- cutting ----------------------------------------------------------------------------------------------------------

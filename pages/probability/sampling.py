@@ -39,7 +39,7 @@ def guess(p: Prompt) -> None:
         panels.predict_section(
             SLUG, "guess", [t("under_10"), t("to_50"), t("over_50")], 0 if top < 0.1 else 1 if top <= 0.5 else 2,
             about=(p.model, p.token_ids), top=named(p, best), share=figures_.share(top),
-            entropy=f"{figures_.entropy_bits(base):.2f}",
+            entropy=f"{numbers.entropy_bits(base):.2f}",
         )  # fmt: skip
     with right:
         figures_.guess_figure(p, found, token)
@@ -90,7 +90,7 @@ def temperature(p: Prompt) -> None:
             about=(p.model, p.token_ids, found.config.repetition_penalty), top=named(p, best),
             cold=figures_.share(float(found.of("repetition")[best])), hot=figures_.share(float(hot[best])),
         )  # fmt: skip
-        before, after = (figures_.entropy_bits(found.of(stage)) for stage in ("repetition", "temperature"))
+        before, after = (numbers.entropy_bits(found.of(stage)) for stage in ("repetition", "temperature"))
         st.caption(t("entropies", before=f"{before:.2f}", after=f"{after:.2f}"))
     with right:
         figures_.stage_figure(

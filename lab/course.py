@@ -116,7 +116,18 @@ PARTS: tuple[Part, ...] = (
             Lesson("masks"),
         ),
     ),
-    Part("probability", (Lesson("chain_rule"), Lesson("sampling"))),
+    Part(
+        "probability",
+        (
+            Lesson("chain_rule"),
+            Lesson(
+                "sampling",
+                page="pages/probability/sampling.py",
+                minutes=30,
+                steps=("guess", "repetition", "temperature", "cut", "order", "draw", "branch", "beams", "cache"),
+            ),
+        ),
+    ),
     Part(
         "model",
         (

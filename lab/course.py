@@ -116,7 +116,33 @@ PARTS: tuple[Part, ...] = (
             Lesson("masks"),
         ),
     ),
-    Part("probability", (Lesson("chain_rule"), Lesson("sampling"))),
+    Part(
+        "probability",
+        (
+            Lesson(
+                "chain_rule",
+                page="pages/probability/chain_rule.py",
+                minutes=30,
+                steps=(
+                    "conditional",
+                    "product",
+                    "logs",
+                    "underflow",
+                    "colours",
+                    "compare",
+                    "toy",
+                    "logits",
+                    "guess",
+                ),
+            ),
+            Lesson(
+                "sampling",
+                page="pages/probability/sampling.py",
+                minutes=30,
+                steps=("guess", "repetition", "temperature", "cut", "order", "draw", "branch", "beams", "cache"),
+            ),
+        ),
+    ),
     Part(
         "model",
         (

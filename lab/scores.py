@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lab import models
 from lab.traces import TextTrace
+from lm_core.model import Decoder
 from lm_core.probability import BITS_PER_NAT, entropy_bits, naive_product, score_sequence, softmax
 
 Floats = NDArray[np.float64]
@@ -132,6 +133,7 @@ class HiddenAndRow:
 def logit_operands(model: str, trace: TextTrace, position: int, token_id: int) -> HiddenAndRow:
     """h_{t−1} and the row of W_U whose product is the logit of `token_id` at `position`."""
     decoder = models.load(model).model
+    assert isinstance(decoder, Decoder)  # or the trace had not been made
     weight = decoder.unembed.weight
     stream = torch.from_numpy(np.array(trace.arrays["resid_post"][-1][position - 1])).to(weight)
     hidden = decoder.final_norm(stream)

@@ -44,6 +44,8 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     writer.add_argument("--temperature", type=float, default=0.8, help="0 = always the favourite (default %(default)s)")
     writer.add_argument("--top-k", type=int, default=0, help="choose among the k most likely; 0 = off")
     writer.add_argument("--top-p", type=float, default=1.0, help="choose among the likeliest that reach p; 1 = off")
+    writer.add_argument("--min-p", type=float, default=0.0, help="drop what is below min-p × the favourite; 0 = off")
+    writer.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1: repeat less; 1 = off")
     writer.add_argument("--seed", type=int, default=0, help="the same seed gives the same text")
     writer.add_argument("--json", action="store_true", help="print JSON at the end, not text as it comes")
     writer.set_defaults(run=run_generate)
@@ -198,7 +200,9 @@ def _controls(character: str) -> bool:
 
 def run_generate(options: argparse.Namespace) -> None:
     """Print a text and its continuation as it comes; whole characters only."""
-    sampling = SamplingConfig(options.temperature, options.top_k, options.top_p)
+    sampling = SamplingConfig(
+        options.temperature, options.top_k, options.top_p, options.repetition_penalty, options.min_p
+    )
     if not 1 <= options.max_new <= MAX_NEW:
         raise ValueError(f"--max-new {options.max_new} is not between 1 and {MAX_NEW:,}")
     if not 0 <= options.seed < 2**63:

@@ -117,3 +117,16 @@ def flops_per_token(c: DecoderConfig, n: int) -> int:
     0.2848128
     """
     return sum(part.flops for part in model_parts(c)) + attention_flops(c, n)
+
+
+def cache_bytes(c: DecoderConfig, n: int, bytes_a_number: int = 4) -> int:
+    """Memory of a KV cache that holds n positions of one text: `2 · L · H_kv · Dh · n` numbers, keys and values.
+
+    bytes_a_number is 4 for float32, 2 for bfloat16.  Pope et al. 2022, section 3.3; Ainslie et al. 2023 for H_kv < H.
+
+    >>> from lm_core.config import gpt2_config
+    >>> gpt2 = gpt2_config(vocab_size=50257, d_model=768, n_layers=12, n_heads=12, context_length=1024)
+    >>> cache_bytes(gpt2, n=1024) / 2**20
+    72.0
+    """
+    return 2 * c.n_layers * c.n_kv_heads * c.d_head * n * bytes_a_number

@@ -3,6 +3,7 @@
 Notation:  T positions · V vocab_size. One text at a time.
 """
 
+import time
 from collections.abc import Iterator
 
 import torch
@@ -24,7 +25,8 @@ def next_token(
         logits = model.trace(text, ops=ops).logits
     else:
         logits = model(text if cache is None else text[:, cache.length :], cache=cache)
-    return ops.sample(logits[:, -1], sampling, uniform)[:, None]
+    seen = {} if sampling.repetition_penalty == 1 else {"seen": text}  # your `sample` need not know of penalties
+    return ops.sample(logits[:, -1], sampling, uniform, **seen)[:, None]
 
 
 @torch.no_grad()
@@ -61,3 +63,29 @@ def generate(
         if token in stop_ids or text.shape[1] == room:
             return
         text = torch.cat([text, new], dim=1)
+
+
+def token_times(model: Decoder, token_ids: Tensor, max_new: int, use_cache: bool) -> Iterator[float]:
+    """Write greedily, yielding the seconds (wall clock) that each new token took; the first one reads the prompt.
+
+    Stop asking to stop measuring. Every token is brought to the CPU, so a GPU's work is waited for.
+    """
+    writing, before = generate(model, token_ids, max_new, use_cache=use_cache), time.perf_counter()
+    for _ in writing:
+        now = time.perf_counter()
+        yield now - before
+        before = time.perf_counter()  # what the caller does meanwhile is not counted
+
+
+def positions_computed(n_prompt: int, n_new: int, use_cache: bool) -> int:
+    """How many positions go through the model while n_new tokens are written after n_prompt.
+
+    With a cache each position once, `n_prompt + n_new − 1` (the last token is not read); without, at every step all
+    of them: `Σ_i (n_prompt + i)` for i = 0 … n_new − 1.
+
+    >>> positions_computed(5, 3, use_cache=True), positions_computed(5, 3, use_cache=False)
+    (7, 18)
+    """
+    if use_cache:
+        return n_prompt + n_new - 1
+    return n_new * n_prompt + n_new * (n_new - 1) // 2

@@ -185,10 +185,15 @@ def colour_controls() -> tuple[str, tuple[float, ...]]:
     """By what to colour, and the three borders between the shades, kept in rising order."""
     by_key = "chain_by_menu"
     st.session_state[by_key] = view.get("chain_by") if view.get("chain_by") in CUTS else "rank"
+
+    def by_changed() -> None:
+        view.put("chain_by", st.session_state[by_key])
+        view.put("chain_cuts", None)
+
     by = str(
         st.segmented_control(
             t("by"), list(CUTS), key=by_key, required=True, format_func=lambda b: t(f"by_{b}"),
-            on_change=lambda: (view.put("chain_by", st.session_state[by_key]), view.put("chain_cuts", None)),
+            on_change=by_changed,
         )
     )  # fmt: skip
     cuts = _cuts(view.get("chain_cuts"), by)

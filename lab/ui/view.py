@@ -18,12 +18,22 @@ _MIRROR = "view.mirror"
 _SETTLED = "view.settled"  # name -> (what the reader asked for, or None; what was settled for instead)
 _DRAWING = "view.drawing"  # between `adopt_address` and `mirror_address`
 _CHOSEN = "view.chosen"  # a click has changed the view since the last run
+SAMPLING = tuple(
+    f"sampling_{name}"
+    for name in (
+        "repetition", "temperature", "top_k", "top_p", "min_p", "seed", "token", "filter", "stage", "order", "path",
+        "beams", "beam_new", "beam_length", "beam_step", "cache_length",
+    )
+)  # fmt: skip
+CHAIN = ("chain_times", "chain_by", "chain_cuts", "chain_other", "chain_length", "chain_token")
 _KEYS = (
     "text", "layer", "head", "q", "k", "step", "mode", "model",
     "multi_head_other", "multi_head_off", "multi_head_kind", "multi_head_measure", "multi_head_on",
     "positions_shuffle", "positions_pair", "positions_places", "positions_distance",
     "block_neuron", "block_token", "block_scope", "block_when", "block_rate", "block_length",
     "tokens_merge", "tokens_near", "tokens_id", "tokens_find",
+    *SAMPLING,
+    *CHAIN,
 )  # fmt: skip
 
 

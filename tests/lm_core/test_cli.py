@@ -186,6 +186,19 @@ def test_generate_prints_what_generate_yields(folder: Path, capsys: pytest.Captu
     assert _json(capsys)["token_ids"] != expected, "another seed, another text"
 
 
+def test_generate_takes_a_penalty_and_min_p(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loaded = load_pretrained(folder)
+    assert isinstance(loaded.model, Decoder)
+    sampling, prompt = SamplingConfig(1.3, 0, 1.0, 2.5, 0.1), torch.tensor(loaded.encode("low"))
+    expected = list(generate(loaded.model, prompt, 9, sampling, stop_ids=frozenset([0]), seed=4))
+    command = ["generate", "--model", str(folder), "--text", "low", "--max-new", "9", "--temperature", "1.3", "--seed",
+               "4", "--device", "cpu", "--json"]  # fmt: skip
+    assert main([*command, "--repetition-penalty", "2.5", "--min-p", "0.1"]) == 0
+    assert _json(capsys)["token_ids"] == expected
+    assert main([*command, "--repetition-penalty", "0"]) == 2
+    assert main([*command, "--min-p", "2"]) == 2
+
+
 def test_generate_ends_where_the_context_is_full(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["generate", "--model", str(folder), "--text", "low", "--max-new", "500", "--temperature", "3", "--json"]
     endings = set()

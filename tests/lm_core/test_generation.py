@@ -8,7 +8,8 @@ from torch import Tensor
 
 from lm_core.attention import AttentionTrace, attend
 from lm_core.config import gpt2_config, llama_config
-from lm_core.generation import generate
+from lm_core.counting import cache_bytes
+from lm_core.generation import generate, positions_computed, token_times
 from lm_core.model import Decoder
 from lm_core.ops import REFERENCE, Ops
 from lm_core.sampling import SamplingConfig, sample
@@ -119,3 +120,41 @@ def test_writing_leaves_no_gradient_and_no_change(model: Decoder) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert torch.equal(prompt, PROMPT)
     assert all(p.grad is None for p in model.parameters())
+
+
+PENALTY = SamplingConfig(1.1, 9, 0.95, repetition_penalty=1.8, min_p=0.02)
+
+
+def test_a_penalty_sees_the_whole_text_with_and_without_a_cache(model: Decoder) -> None:
+    written = list(generate(model, PROMPT, 8, PENALTY, seed=2))
+    assert written == list(generate(model, PROMPT, 8, PENALTY, seed=2, use_cache=False))
+    random, text = torch.Generator().manual_seed(2), PROMPT[None]
+    for token in written:
+        with torch.no_grad():
+            logits = model(text)[:, -1]
+        assert sample(logits, PENALTY, torch.rand(1, generator=random), seen=text).tolist() == [token]
+        text = torch.cat([text, torch.tensor([[token]])], dim=1)
+
+
+def test_your_own_sample_need_not_know_of_penalties(model: Decoder) -> None:
+    def plain(logits: Tensor, config: SamplingConfig, uniform: Tensor) -> Tensor:
+        return logits.argmax(-1)
+
+    assert len(list(generate(model, PROMPT, 3, DRAW, ops=replace(REFERENCE, sample=plain)))) == 3
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_each_token_is_timed_and_positions_are_counted(model: Decoder, use_cache: bool) -> None:
+    seen: list[int] = []
+    hook = model.embed_tokens.register_forward_hook(lambda _, args, out: seen.append(args[0].shape[-1]))
+    seconds = list(token_times(model, PROMPT, 6, use_cache))
+    hook.remove()
+    assert len(seconds) == 6 and all(s > 0 for s in seconds)
+    assert sum(seen) == positions_computed(3, 6, use_cache)
+
+
+def test_the_cache_takes_the_memory_that_the_formula_says(model: Decoder) -> None:
+    for n in (1, 7):
+        cache = model.new_cache(1, n)
+        real = sum(t.nbytes for layer in cache.layers for t in (layer.k, layer.v))
+        assert real == cache_bytes(model.config, n, bytes_a_number=8)  # the fixture's models are float64

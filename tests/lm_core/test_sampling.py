@@ -1,5 +1,6 @@
 """Choosing a token: against transformers' warpers in the same order, and that draws follow the distribution."""
 
+import itertools
 import math
 
 import pytest
@@ -7,7 +8,18 @@ import torch
 from torch import Tensor
 
 from lm_core.probability import softmax
-from lm_core.sampling import SamplingConfig, apply_temperature, filter_logits, keep_top_k, keep_top_p, sample
+from lm_core.sampling import (
+    ORDER,
+    SamplingConfig,
+    apply_temperature,
+    filter_logits,
+    filter_stages,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    penalize_repetition,
+    sample,
+)
 
 VOCAB = 53
 
@@ -150,8 +162,137 @@ def test_draws_split_the_unit_interval_in_order() -> None:
         ({"top_p": 0.0}, r"top_p 0\.0 is not in \(0, 1\]"),
         ({"top_p": 1.2}, r"top_p 1\.2 is not in"),
         ({"top_p": math.nan}, "top_p nan is not in"),
+        ({"repetition_penalty": 0.0}, r"repetition_penalty 0\.0 is not a positive number"),
+        ({"repetition_penalty": -1.2}, r"repetition_penalty -1\.2 is not"),
+        ({"repetition_penalty": math.inf}, "repetition_penalty inf is not"),
+        ({"repetition_penalty": math.nan}, "repetition_penalty nan is not"),
+        ({"min_p": -0.1}, r"min_p -0\.1 is not in \[0, 1\]"),
+        ({"min_p": 1.5}, r"min_p 1\.5 is not in"),
+        ({"min_p": math.nan}, "min_p nan is not in"),
     ],
 )
 def test_impossible_settings_are_refused_with_the_number(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SamplingConfig(**settings)  # type: ignore[arg-type]
+
+
+# --- all five steps ---------------------------------------------------------------------------------------------------
+
+ALL_FIVE = [
+    SamplingConfig(t, k, p, r, m)
+    for t in (0.3, 1.0, 1.7)
+    for k in (0, 6)
+    for p in (1.0, 0.8)
+    for r in (1.0, 1.3, 0.7)
+    for m in (0.0, 0.1)
+]
+
+
+def _all_by_transformers(logits: Tensor, seen: Tensor, config: SamplingConfig) -> Tensor:
+    """Their own list of processors, in their own order, as `generate` builds it from a GenerationConfig."""
+    from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, n_embd=4, n_layer=1, n_head=1, n_positions=8))
+    wanted = GenerationConfig(
+        do_sample=True, temperature=config.temperature, top_k=config.top_k, top_p=config.top_p,
+        repetition_penalty=config.repetition_penalty, min_p=config.min_p or None,
+    )  # fmt: skip
+    wanted._eos_token_tensor = None
+    processors = model._get_logits_processor(wanted, input_ids_seq_length=seen.shape[1], device="cpu")
+    return processors(seen, logits)
+
+
+@pytest.mark.parametrize("config", ALL_FIVE, ids=str)
+def test_all_five_steps_equal_transformers_list_of_processors(config: SamplingConfig) -> None:
+    logits = _logits(seed=3)
+    seen = torch.randint(VOCAB, (4, 9), generator=torch.Generator().manual_seed(1))
+    seen[:, -1] = logits.argmax(-1)  # the favourite has been said already
+    assert torch.equal(filter_logits(logits, config, seen), _all_by_transformers(logits, seen, config))
+
+
+@pytest.mark.parametrize("penalty", [0.5, 1.0, 1.2, 3.0])
+def test_the_penalty_with_ties_negatives_and_repeats_equals_transformers(penalty: float) -> None:
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    logits = torch.tensor([[2.0, 2.0, -2.0, -2.0, 0.0, -math.inf, 1.0], [0.0, -1.0, 5.0, 5.0, -3.0, 2.0, 2.0]])
+    seen = torch.tensor([[0, 2, 4, 0, 5], [6, 6, 6, 1, 2]])
+    ours = penalize_repetition(logits, seen, penalty)
+    assert torch.equal(ours, RepetitionPenaltyLogitsProcessor(penalty)(seen, logits))
+    if penalty > 1:
+        assert ours[0, 0] < ours[0, 1] and ours[0, 2] < ours[0, 3], "said before: less likely, whatever the sign"
+
+
+def test_dividing_a_negative_logit_would_reward_repeating() -> None:
+    """Why we do not divide always, as the paper's formula says."""
+    logits = torch.tensor([[1.0, -4.0]])
+    ours = softmax(penalize_repetition(logits, torch.tensor([[1]]), 2.0))[0, 1]
+    as_printed = softmax(torch.tensor([[1.0, -4.0 / 2.0]]))[0, 1]
+    assert ours < softmax(logits)[0, 1] < as_printed
+
+
+@pytest.mark.parametrize("min_p", [0.001, 0.1, 0.5, 1.0])
+def test_min_p_equals_transformers_with_ties(min_p: float) -> None:
+    from transformers import MinPLogitsWarper
+
+    logits = torch.cat([_logits(), _logits(seed=5).round()])  # rounded: many ties
+    no_ids = torch.zeros(len(logits), 1, dtype=torch.long)
+    assert torch.equal(keep_min_p(logits, min_p), MinPLogitsWarper(min_p)(no_ids, logits))
+    if min_p == 1:
+        ties = (logits == logits.amax(-1, keepdim=True)).sum(-1)
+        assert torch.equal(keep_min_p(logits, min_p).isfinite().sum(-1), ties) and ties.max() > 1
+
+
+def test_ties_in_top_k_and_top_p_against_transformers() -> None:
+    """Top-k keeps all that tie with the k-th, as theirs. Of equals at the edge of top-p both keep as many and may keep
+    others: ours the lowest ids, as argmax does; theirs what an unstable sort puts last."""
+    from transformers import TopKLogitsWarper, TopPLogitsWarper
+
+    for seed in range(20):
+        logits = _logits(seed=seed).round()
+        no_ids = torch.zeros(len(logits), 1, dtype=torch.long)
+        assert torch.equal(keep_top_k(logits, 6), TopKLogitsWarper(6)(no_ids, logits))
+        ours, theirs = keep_top_p(logits, 0.81), TopPLogitsWarper(0.81)(no_ids, logits)
+        assert torch.equal(ours.sort(dim=-1).values, theirs.sort(dim=-1).values)
+
+
+@pytest.mark.parametrize("config", ALL_FIVE, ids=str)
+def test_filters_never_empty_and_probabilities_sum_to_one(config: SamplingConfig) -> None:
+    logits = torch.cat([_logits(), torch.zeros(1, VOCAB), 1000 * _logits(1, 8), _logits(1, 9) - 1000])
+    seen = torch.randint(VOCAB, (len(logits), 6), generator=torch.Generator().manual_seed(2))
+    stages = filter_stages(logits, config, seen)
+    assert tuple(stages) == ("model", *ORDER)
+    for name, after in stages.items():
+        assert after.isfinite().any(dim=-1).all(), name
+        torch.testing.assert_close(softmax(after).sum(-1), torch.ones(len(logits)))
+    kept = [after.isfinite() for after in stages.values()]
+    assert all((late <= early).all() for early, late in itertools.pairwise(kept)), "nothing comes back"
+
+
+def test_the_order_of_all_five_matters() -> None:
+    """min-p before temperature keeps 1 token, after it 3; top-p before top-k keeps 2, after it 1."""
+    logits = torch.log(torch.tensor([[0.6, 0.25, 0.15]]))
+    ours = filter_logits(logits, SamplingConfig(temperature=3.0, min_p=0.5))
+    other = apply_temperature(keep_min_p(logits, 0.5), 3.0)
+    assert (int(ours.isfinite().sum()), int(other.isfinite().sum())) == (3, 1)
+    config, order = SamplingConfig(temperature=3.0, min_p=0.5), ("min_p", "temperature")
+    assert torch.equal(filter_stages(logits, config, order=order)["temperature"], other)
+    with pytest.raises(ValueError, match=r"unknown steps \['top_q'\]"):
+        filter_stages(logits, config, order=("top_q",))
+    logits = torch.log(torch.tensor([[0.4, 0.3, 0.2, 0.1]]))
+    ours = filter_logits(logits, SamplingConfig(top_k=2, top_p=0.5))
+    other = keep_top_k(keep_top_p(logits, 0.5), 2)
+    assert (int(ours.isfinite().sum()), int(other.isfinite().sum())) == (1, 2)
+    # A penalty divides logits: after temperature it is the same, after a softmax's shift it is not.
+    seen, shifted = torch.tensor([[0]]), logits + 5
+    assert not torch.allclose(
+        softmax(penalize_repetition(logits, seen, 2.0)), softmax(penalize_repetition(shifted, seen, 2.0))
+    )
+
+
+def test_a_penalty_needs_to_know_what_was_said() -> None:
+    with pytest.raises(ValueError, match=r"repetition_penalty 1\.2 needs the tokens"):
+        filter_logits(_logits(), SamplingConfig(repetition_penalty=1.2))
+    greedy = SamplingConfig(temperature=0.0, repetition_penalty=5.0)
+    assert sample(torch.tensor([[3.0, 2.0]]), greedy, seen=torch.tensor([[0]])).tolist() == [1]
+    with pytest.raises(ValueError, match="not a positive number"):
+        penalize_repetition(_logits(), torch.zeros(4, 1, dtype=torch.long), 0.0)

@@ -1,0 +1,249 @@
+"""Sampling and generation: from the model's numbers to the next word, and on to a text."""
+
+import numpy as np
+import streamlit as st
+
+from lab import course
+from lab.ui import beam_panels as beams_view
+from lab.ui import branch_panels as tree
+from lab.ui import cache_panels as cache_view
+from lab.ui import model_choice, panels, view
+from lab.ui import sampling_controls as controls
+from lab.ui import sampling_formulas as formulas
+from lab.ui import sampling_numbers as numbers
+from lab.ui import sampling_orders as orders
+from lab.ui import sampling_panels as figures_
+from lab.ui.panels import formula, prose, source
+from lab.ui.sampling_controls import named, open_prompt, prompt_bar, t
+from lab.ui.sampling_numbers import Prompt
+from lab.ui.walk import sides, walk
+from lm_core import beam_search, block, generation, probability, sampling
+
+LESSON = course.lesson("sampling")
+SLUG = LESSON.slug
+DRAWS = 1000
+FILTERS = {"top_k": sampling.keep_top_k, "top_p": sampling.keep_top_p, "min_p": sampling.keep_min_p}
+MARKED = {"top_k": "return logits.masked_fill", "top_p": "before >= p", "min_p": "probabilities < min_p"}
+
+
+def guess(p: Prompt) -> None:
+    """After your text, every token of the vocabulary has a probability."""
+    found = numbers.stages(p.model, p.token_ids, controls.config())
+    token, base = controls.followed(found), found.of("model")
+    best = int(base.argmax())
+    left, right = sides()
+    with left:
+        prose(SLUG, "guess", vocab_size=f"{len(base):,}", cut_to=figures_.CUT_TO)
+        formula(formulas.softmax_lines(found, "model", token), t("formula_of", token=figures_.names_of(p, token)))
+        top = float(base[best])
+        panels.predict_section(
+            SLUG, "guess", [t("under_10"), t("to_50"), t("over_50")], 0 if top < 0.1 else 1 if top <= 0.5 else 2,
+            about=(p.model, p.token_ids), top=named(p, best), share=figures_.share(top),
+            entropy=f"{numbers.entropy_bits(base):.2f}",
+        )  # fmt: skip
+    with right:
+        figures_.guess_figure(p, found, token)
+        source(probability.softmax, "return exponentials")
+
+
+def repetition(p: Prompt) -> None:
+    """What was said already becomes less likely."""
+    left, right = sides()
+    with left:
+        prose(SLUG, "repetition")
+        controls.slider("repetition", "own")
+    found = numbers.stages(p.model, p.token_ids, controls.config())
+    token, logits = controls.followed(found, figures_.seen_tokens(p, found)[0]), found.logits_of("model")
+    negative = [i for i in figures_.seen_tokens(p, found, 99) if logits[i] < 0]
+    with left:
+        formula(
+            formulas.penalty_lines(found, token, token in p.token_ids),
+            t("formula_of", token=figures_.names_of(p, token)),
+        )
+        if negative:
+            z = float(logits[negative[0]])
+            panels.predict_section(
+                SLUG, "repetition", [t("more_likely"), t("less_likely"), t("as_likely")], 0,
+                about=(p.model, p.token_ids), token=named(p, negative[0]), logit=f"{z:.2f}", halved=f"{z / 2:.2f}",
+                doubled=f"{z * 2:.2f}",
+            )  # fmt: skip
+    with right:
+        figures_.penalty_figure(p, found, token)
+        source(sampling.penalize_repetition, "torch.where(once < 0")
+
+
+def temperature(p: Prompt) -> None:
+    """Sharper or flatter."""
+    left, right = sides()
+    with left:
+        prose(SLUG, "temperature")
+        controls.slider("temperature", "own")
+    found = numbers.stages(p.model, p.token_ids, controls.config())
+    token = controls.followed(found)
+    logits = found.logits_of("repetition").astype(np.float64)
+    hot = np.exp((logits - logits.max()) / 2)
+    hot, best = hot / hot.sum(), int(logits.argmax())
+    with left:
+        formula(formulas.temperature_lines(found, token), t("formula_of", token=figures_.names_of(p, token)))
+        panels.predict_section(
+            SLUG, "temperature", [t("same_favourite"), t("other_favourite")], int(int(hot.argmax()) != best),
+            about=(p.model, p.token_ids, found.config.repetition_penalty), top=named(p, best),
+            cold=figures_.share(float(found.of("repetition")[best])), hot=figures_.share(float(hot[best])),
+        )  # fmt: skip
+        before, after = (numbers.entropy_bits(found.of(stage)) for stage in ("repetition", "temperature"))
+        st.caption(t("entropies", before=f"{before:.2f}", after=f"{after:.2f}"))
+    with right:
+        figures_.stage_figure(
+            p, found, ["repetition", "temperature"], token, title=t("temperature_title"), file="temperature",
+            selected="temperature", scale=1.0,
+        )  # fmt: skip
+        figures_.temperature_chart(p, found)
+        source(sampling.apply_temperature, "return logits / temperature")
+
+
+def cut(p: Prompt) -> None:
+    """Three ways to cut off the tail."""
+    left, right = sides()
+    with left:
+        stage = orders.chosen_filter()
+        prose(SLUG, f"cut_{stage}")
+        controls.slider(stage, "own")
+    found = numbers.stages(p.model, p.token_ids, controls.config())
+    token, before = controls.followed(found), found.of(found.before("top_p")).astype(np.float64)
+    needed = int((np.sort(before)[::-1].cumsum() < 0.5).sum()) + 1
+    options = sorted({needed, needed + 1 + needed // 2, needed * 4 + 3})
+    with left:
+        figures_.cut_sentence(p, found, stage)
+        formula(formulas.cut_lines(found, stage, token), t("formula_of", token=figures_.names_of(p, token)))
+        panels.predict_section(
+            SLUG, "cut", [f"{n:,}" for n in options], options.index(needed), about=(p.model, p.token_ids, found.config),
+            n=f"{needed:,}",
+        )  # fmt: skip
+    with right:
+        figures_.cut_figure(p, found, stage, token)
+        source(FILTERS[stage], MARKED[stage])
+
+
+def order(p: Prompt) -> None:
+    """All of it, in this order."""
+    prose(SLUG, "order")
+    controls.sliders("order")
+    found = numbers.stages(p.model, p.token_ids, controls.config())
+    token = controls.followed(found)
+    figures_.stage_figure(
+        p, found, found.names, token, title=t("order_title"), file="stages", selected=orders.chosen_stage(),
+        on_stage=lambda stage: view.put("sampling_stage", stage), scale=1.0,
+        wanted=[c.token] if (c := numbers.crossing(found)) else [],
+    )  # fmt: skip
+    st.caption(t("order_kept", counts=" → ".join(f"{found.n_kept(name):,}" for name in found.names)))
+    left, right = sides()
+    with left:
+        formula(
+            formulas.pipeline_lines(found, token, token in p.token_ids),
+            t("formula_of", token=figures_.names_of(p, token)),
+        )
+        orders.compare(p, found)
+    with right:
+        source(sampling.filter_stages, "stages[name] = _step")
+
+
+def draw(p: Prompt) -> None:
+    """A number decides."""
+    found = numbers.stages(p.model, p.token_ids, controls.config())
+    left, right = sides()
+    with left:
+        prose(SLUG, "draw")
+        seed = controls.seed_box("draw")
+        u = numbers.uniforms(seed, 1)[0]
+        token, low, high = figures_.intervals(p, found, u)
+        formula(
+            [
+                r"\sum_{j<i} p_j \;\le\; u \;<\; \sum_{j \le i} p_j",
+                rf"{low:.4f} \;\le\; \mathbf{{{u:.4f}}} \;<\; {high:.4f}",
+            ],
+            t("formula_of", token=figures_.names_of(p, token)),
+        )
+        counts = numbers.draw_many(found, seed, DRAWS)
+        best = int(found.probabilities[-1].argmax())
+        times, expected = int(counts[best]), DRAWS * float(found.probabilities[-1][best])
+        panels.predict_section(
+            SLUG, "draw", [t("always"), t("about", n=round(expected)), t("about", n=round(expected / 3))],
+            0 if times == DRAWS else 1, about=(p.model, p.token_ids, seed, found.config), top=named(p, best),
+            n=DRAWS, times=times, expected=f"{expected:.1f}",
+        )  # fmt: skip
+    with right:
+        figures_.interval_figure(p, found, u, token)
+        figures_.counts_figure(p, found, counts)
+        orders.seeds_table(p, seed)
+        source(sampling.sample, "torch.searchsorted")
+
+
+def branch(p: Prompt) -> None:
+    """Write step by step, and turn back."""
+    prose(SLUG, "branch")
+    path = tree.path_of(p)
+    left, right = sides()
+    with left:
+        tree.controls(p, path)
+    with right:
+        tree.text_so_far(p, path)
+        tree.path_formula(p, path)
+    if tree.is_over(p, path):
+        st.caption(t("over"))
+    tree.tree_figure(p, path)
+    st.caption(controls.said_config(controls.config()))
+    source(generation.next_token, "ops.sample(logits")
+
+
+def beams(p: Prompt) -> None:
+    """Several texts side by side."""
+    prose(SLUG, "beams")
+    if p.room < 1:
+        st.caption(t("no_room"))
+        return
+    n_beams, n_new, penalty = beams_view.settings(p)
+    found = numbers.searched(p, n_beams, n_new, penalty)
+    beams_view.beam_figure(p, found)
+    greedy_ids, greedy_total = beams_view.greedy(p, n_new)
+    best = found.finished[0]
+    gap = best.total - greedy_total
+    left, right = sides()
+    with left:
+        panels.predict_section(
+            SLUG, "beams", [t("beam_wins"), t("greedy_wins"), t("same_text")],
+            2 if best.token_ids == greedy_ids else 0 if gap > 0 else 1,
+            about=(p.model, p.token_ids, n_beams, n_new, penalty), n=n_beams, beam=f"{best.total:.3f}",
+            greedy=f"{greedy_total:.3f}",
+        )  # fmt: skip
+        beams_view.score_formula(found, penalty)
+        beams_view.finished_table(p, found, greedy_ids, greedy_total)
+    with right:
+        source(beam_search.extend, "best = ways.flatten()")
+
+
+def cache(p: Prompt) -> None:
+    """Nothing is computed twice."""
+    left, right = sides()
+    with left:
+        prose(SLUG, "cache", n=len(p.token_ids))
+        cache_view.shapes_table(p)
+        cache_view.memory(p)
+    with right:
+        panels.predict_section(
+            SLUG, "cache", [t("grows"), t("constant"), t("falls")], 0, about=p.model, n=len(p.token_ids),
+            last=len(p.token_ids) + cache_view.MEASURED - 1,
+        )  # fmt: skip
+        cache_view.measure_button(p)
+        cache_view.measured_figure(p)
+        source(block.LayerCache.append, "self.k[:, :, self.length : end] = k")
+
+
+STEPS = (guess, repetition, temperature, cut, order, draw, branch, beams, cache)
+
+view.adopt_address()
+model = model_choice.choose()
+_, whole_page = panels.page_tools(LESSON, has_toy=False)
+prompt = open_prompt(model)
+steps = {step.__name__: lambda step=step: step(prompt) for step in STEPS}
+walk(LESSON, steps, lambda: prompt_bar(prompt), whole_page=whole_page)
+view.mirror_address("text", "step", "model", *view.SAMPLING)

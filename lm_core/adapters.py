@@ -97,7 +97,7 @@ class LoraConfig:
             raise ValueError(f"no lora targets: name at least one of {', '.join(LORA_TARGETS)}")
 
 
-def _places(model: Decoder | Encoder, targets: Sequence[str]) -> Iterator[tuple[str, nn.Module, str, nn.Linear]]:
+def lora_places(model: Decoder | Encoder, targets: Sequence[str]) -> Iterator[tuple[str, nn.Module, str, nn.Linear]]:
     """(path, the module that holds it, its name there, the layer) of every matrix that `targets` names."""
     for number, block in enumerate(model.blocks):
         for part_name in ("attention", "mlp"):
@@ -114,7 +114,7 @@ def add_lora(model: Decoder | Encoder, config: LoraConfig, generator: torch.Gene
     Raises ValueError for a target that this model has nowhere (GPT-2 has no w_gate), and for a rank larger than a
     matrix, which could never pay.
     """
-    places = list(_places(model, config.targets))
+    places = list(lora_places(model, config.targets))
     if absent := set(config.targets) - {target for _, _, target, _ in places}:
         raise ValueError(f"this model has no {', '.join(sorted(absent))} to put a LoRA on")
     for path, _, _, layer in places:

@@ -186,13 +186,13 @@ KINDS = ("sgd", "momentum", "adam", "adamw", "muon")
 
 
 def is_matrix_inside(name: str, parameter: nn.Parameter) -> bool:
-    """Whether this is one of the matrices between embedding and logits: what Muon is meant for.
+    """Whether this is one of the matrices between embedding and logits (or head): what Muon is meant for.
 
     >>> matrix = nn.Parameter(torch.ones(2, 2))
     >>> is_matrix_inside("blocks.0.mlp.w_in.weight", matrix), is_matrix_inside("body.embed_tokens.weight", matrix)
     (True, False)
     """
-    outside = any(part.startswith(("embed_", "unembed")) for part in name.split("."))
+    outside = any(part.startswith(("embed_", "unembed", "head")) for part in name.split("."))
     return parameter.dim() == 2 and not outside
 
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m lm_core trace | score | generate | pretrain | finetune | evaluate`, each with `--help`."""
+"""The command line: `python -m lm_core trace | score | generate | pretrain | finetune | evaluate`; all have `--help`."""
 
 import argparse
 import io

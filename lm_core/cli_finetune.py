@@ -68,7 +68,8 @@ def remarks(record: FinetuneRecord) -> Iterator[str]:
         )
         yield f"step {record.step}: validation {v.loss:.4f}{rest}{'  (best)' if record.best else ''}"
     for finding in record.findings:
-        yield f"step {record.step}, {finding.id}: {SAID[finding.id].format(**finding.evidence)}; {TRY[finding.suggestion]}"
+        said = SAID[finding.id].format(**finding.evidence)
+        yield f"step {record.step}, {finding.id}: {said}; {TRY[finding.suggestion]}"
     for sample in record.samples:
         yield f"    {sample.text if sample.text.startswith(sample.prompt) else f'{sample.prompt} → {sample.text}'}"
 

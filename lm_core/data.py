@@ -174,7 +174,7 @@ def read_limited(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
 
 
 def parse_examples(content: bytes, name: str, limit: int = MAX_FILE_BYTES) -> list[Example]:
-    """Texts with labels from CSV (, or ;), TSV (never quoted, as GLUE writes it) or JSON lines, told by `name`'s ending.
+    """Texts with labels from CSV (, or ;), TSV (never quoted, as GLUE writes it) or JSON lines, by `name`'s ending.
 
     A first row with known names (`TEXT_COLUMNS`, `LABEL_COLUMNS`, and `split` for the part) says which column is which;
     without one there must be two, and the one with fewer different values is the label. Raises ValueError naming the

@@ -1,4 +1,4 @@
-"""The command line: `python -m lm_core trace | score | generate | pretrain | finetune | evaluate`; all have `--help`."""
+"""The command line: `python -m lm_core trace | score | generate | pretrain | finetune | evaluate`, with `--help`."""
 
 import argparse
 import io

@@ -246,10 +246,10 @@ def _table_rows(text: str, name: str, ending: str) -> list[Row]:
     width = len(table[0][1])
     for line, row in table:
         if len(row) != width:
-            sentence = f"{name}, line {line} has {len(row)} columns, the first row {width}"
-            raise ValueError(
-                f"{sentence}: put a text that holds a {'tab' if delimiter == chr(9) else delimiter} in quotes"
-            )
+            advice = "a text in a .tsv must hold no tab"
+            if delimiter != "\t":
+                advice = f"put a text that holds a {delimiter} in quotes"
+            raise ValueError(f"{name}, line {line} has {len(row)} columns, the first row {width}: {advice}")
     body, label = _column(table[0][1], TEXT_COLUMNS), _column(table[0][1], LABEL_COLUMNS)
     if body is not None and label is not None:
         part = _column(table[0][1], ("split",))

@@ -7,7 +7,7 @@ Losses are in nats. A finding is an id, the evidence, and the id of what to try;
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, median
+from statistics import fmean, median, variance
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ START_NATS, START_SHARE = 0.15, 0.1  # a first loss this far from what it should
 WORSE_NATS, WORSE_SHARE = 0.2, 0.1  # a loss this far above the start diverges
 BIG_UPDATE, TINY_UPDATE = 0.1, 2e-5  # ‖Δθ‖/‖θ‖ of one step; about 1e-3 is usual
 STILL_SHARE = 0.01  # a loss that fell by less than this stands still
+NOTHING_LEFT = 0.02  # a loss below this has nothing left to learn
 CLIPPED_SHARE = 0.95
 OVERFIT_NATS, OVERFIT_SHARE = 0.05, 0.03  # validation this far above its best, while training goes on falling
 
@@ -127,7 +128,7 @@ def _start_at_chance(h: History, expected: Expected) -> dict[str, float] | None:
 def _divergence(h: History, expected: Expected, w: int) -> dict[str, float] | None:
     if len(h.losses) < w + 1:
         return None
-    start, now = min(h.losses[0], expected.loss), median(h.losses[-w:])  # one bad batch is no trend
+    start, now = max(h.losses[0], expected.loss), median(h.losses[-w:])  # one bad batch is no trend
     if now > start + max(WORSE_NATS, WORSE_SHARE * start):
         return {"start": start, "now": now}
     return None
@@ -156,15 +157,15 @@ def _lr_too_low(h: History, w: int) -> dict[str, float] | None:
 
 
 def _plateau(h: History, w: int) -> dict[str, float] | None:
-    """Standing still for 5 windows at a learning rate that still moves something, after it has fallen or not."""
-    steps = 5 * w
-    if len(h.losses) < steps + w or min(h.lr_shares[-steps:]) < 0.3 or fmean(h.losses[-w:]) < 0.02:
+    """No fall between two stretches of 4 windows that could be told from noise, at a learning rate that still moves."""
+    steps = 8 * w
+    if len(h.losses) < steps or min(h.lr_shares[-steps:]) < 0.3:
         return None
-    fall = _fall(h, steps, w)
-    spread = math.sqrt(sum((x - fmean(h.losses[-steps:])) ** 2 for x in h.losses[-steps:]) / steps)
-    noise = 2 * spread / math.sqrt(w) / fmean(h.losses[-steps:])  # a fall smaller than this is not told from chance
-    if abs(fall) < min(STILL_SHARE, max(noise, STILL_SHARE / 2)):
-        return {"fall": fall, "steps": float(steps), "loss": fmean(h.losses[-w:])}
+    before, after = h.losses[-steps : -steps // 2], h.losses[-steps // 2 :]
+    then, now = median(before), median(after)
+    spread = math.sqrt((variance(before) + variance(after)) / (steps // 2))
+    if now > NOTHING_LEFT and abs(then - now) < min(spread, STILL_SHARE * then):
+        return {"fall": then - now, "steps": float(steps), "loss": now}
     return None
 
 

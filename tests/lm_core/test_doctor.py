@@ -1,6 +1,8 @@
 """The doctor: silent on good runs, and right about spoilt ones, made up and real."""
 
 import math
+import string
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -18,6 +20,7 @@ from lm_core.finetune import finetune
 from lm_core.finetune_config import FinetuneConfig
 from lm_core.learner import make_learner
 from lm_core.model import Decoder
+from tests.support import ROOT
 
 FRESH = Expected(math.log(50), math.log(50), True)
 BASE = Expected(3.0, math.log(50), False)
@@ -52,6 +55,7 @@ def _good(i: int) -> float:
     return 1.5 + 2.4 * math.exp(-i / 60)
 
 
+OVERFIT = [(0, 4.0), (50, 2.6), (100, 2.7), (150, 2.9), (200, 3.1)]
 GOOD_VALIDATIONS = [(50 * k, 1.6 + 2.4 * math.exp(-50 * k / 60)) for k in range(5)]
 
 
@@ -70,7 +74,7 @@ def test_a_good_run_needs_no_doctor() -> None:
         ("lr_too_low", _history(lambda i: 3.0, N, update=1e-7), BASE, 1.0),
         ("plateau", _history(lambda i: max(2.0, 3.0 - 0.05 * i), N), BASE, 1.0),
         ("clipping_always", _history(_good, N, norm=7.0), FRESH, 1.0),
-        ("overfitting", _history(_good, N, validations=[(0, 4.0), (50, 2.6), (100, 2.7), (150, 2.9), (200, 3.1)]), FRESH, 1.0),
+        ("overfitting", _history(_good, N, validations=OVERFIT), FRESH, 1.0),
     ],
 )  # fmt: skip
 def test_each_illness_is_found_with_its_numbers(name: str, history: History, expected: Expected, clip: float) -> None:
@@ -152,3 +156,20 @@ def test_a_real_run_that_learns_by_heart() -> None:
     found = {finding.id: finding for record in records for finding in record.findings}
     assert set(found) == {"overfitting"}
     assert found["overfitting"].evidence["training"] < found["overfitting"].evidence["best"]
+
+
+def test_every_finding_and_suggestion_has_its_words_in_both_languages() -> None:
+    """Placeholders are the evidence, no more: a page can fill them in."""
+    evidence = {
+        "start_off": {"start", "expected"}, "start_no_better_than_chance": {"start", "chance"},
+        "not_a_number": {"loss", "grad_norm"}, "divergence": {"start", "now"}, "lr_too_high": {"update", "limit"},
+        "lr_too_low": {"fall", "update", "limit"}, "plateau": {"fall", "steps", "loss"},
+        "clipping_always": {"share", "norm", "clip_norm"}, "overfitting": {"best", "best_step", "now", "training"},
+    }  # fmt: skip
+    assert evidence.keys() == FINDINGS.keys() == SAID.keys() and set(FINDINGS.values()) == TRY.keys()
+    for language in ("en", "zh"):
+        words = tomllib.loads((ROOT / "assets" / "strings" / f"{language}.toml").read_text(encoding="utf-8"))["doctor"]
+        assert words["finding"].keys() == FINDINGS.keys() and words["suggestion"].keys() == TRY.keys()
+        for name, sentence in words["finding"].items():
+            places = {place for _, place, _, _ in string.Formatter().parse(sentence) if place}
+            assert places and places <= evidence[name], (language, name)

@@ -72,8 +72,8 @@ def test_the_part_column_is_kept() -> None:
         (b"x" * (MAX_FILE_BYTES + 1), "a.csv", r"a.csv has 10\.0 MB; the limit is 10 MB: take a part"),
         (b"a line\n", "a.txt", r"texts with labels are read from .csv, .tsv and .jsonl"),
         (b"text,label\n", "a.csv", "a first row and nothing below it"),
-        (b"text,label\na,b\na,b,c\n", "a.csv", "line 3 has 3 columns, the first row 2: put a text that holds a , in quotes"),
-        (b"text\tlabel\na\tb\tc\n", "a.tsv", "line 2 has 3 columns, the first row 2: a text in a .tsv must hold no tab"),
+        (b"text,label\na,b\na,b,c\n", "a.csv", "line 3 has 3 columns, .* 2: put a text that holds a , in quotes"),
+        (b"text\tlabel\na\tb\tc\n", "a.tsv", "line 2 has 3 columns, .* 2: a text in a .tsv must hold no tab"),
         (b"text,label\n,good\n", "a.csv", "line 2: the text is empty"),
         (b"text,label\na, \n", "a.csv", "line 2: the label is empty"),
         (b"one,two,three\na,b,c\n", "a.csv", "which column is which.* found: one, two, three"),
@@ -136,7 +136,7 @@ def test_the_real_sst2_is_read(shared_data: Path) -> None:
         (_many(good=5), [], "all 5 examples are called 'good': a classifier needs at least two classes"),
         (_many(positive=60, negative=60, postive=2), [], r"'postive' \(2 times\) looks like 'positive' \(60 times\)"),
         (_many(good=60, bad=60, Good=1), [], r"'Good' \(once\) looks like 'good' \(60 times\)"),
-        (_many(good=6, bad=6) + [Example("x", "ｇｏｏｄ")], [], "looks like 'good'"),
+        ([*_many(good=6, bad=6), Example("x", "ｇｏｏｄ")], [], "looks like 'good'"),
         (_many(positive=60, negative=60), [Example("x", "negativ")], r"'negativ' \(once\) looks like 'negative'"),
         (_many(good=4, bad=1), [], "only one training example is called 'bad'"),
         (_many(good=4, bad=4), [Example("x", "fair")], "validation has examples called 'fair', training has none"),
@@ -226,7 +226,7 @@ def test_sets_that_may_not_or_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ValueError, match=r"'owner/set' is not among those that may be fetched here: a/b"):
         read_hub_examples("owner/set", allowed=["a/b"])
     assert not asked
-    with pytest.raises(ConnectionError, match="the data set a/b cannot be fetched: no route$"):
+    with pytest.raises(ConnectionError, match=r"the data set a/b cannot be fetched: no route$"):
         read_hub_examples("a/b", allowed=["a/b"])
     _fake_datasets(monkeypatch, {"other": _Split()})
     with pytest.raises(ValueError, match="has no part called train"):

@@ -173,9 +173,9 @@ def test_adapters_that_do_not_fit(folders: dict[str, Path], tmp_path: Path) -> N
     other = load_pretrained(folders["gpt2"]).model
     with pytest.raises(ValueError, match="no place for"):
         load_adapter(other, tmp_path / "lora")
-    with pytest.raises(ValueError, match="vectors of 24 numbers, the model's have 12"):
+    with pytest.raises(ValueError, match=r"vectors of 24 numbers, the model's have 12"):
         load_adapter(other, tmp_path / "prompt")
-    with pytest.raises(ValueError, match="holds no adapter: there is no adapter_config.json"):
+    with pytest.raises(ValueError, match=r"holds no adapter: there is no adapter_config.json"):
         load_adapter(other, tmp_path)
     with pytest.raises(ValueError, match="neither a LoRA nor a soft prompt"):
         save_adapter(other, tmp_path / "x", "base", {})

@@ -86,11 +86,8 @@ SHARED = {
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },
 }
-# Tables that older files hold beside the weights: masks, numbers 0 … T−1, rotation frequencies. And the head of a
-# classifier, which is no part of the language model (`learner_files` reads it).
-NOT_WEIGHTS = re.compile(
-    r"h\.\d+\.attn\.(masked_)?bias|.*rotary_emb\.inv_freq|embeddings\.position_ids|(score|classifier)\.(weight|bias)"
-)
+# Tables that older files hold beside the weights: masks, numbers 0 … T−1, rotation frequencies.
+NOT_WEIGHTS = re.compile(r"h\.\d+\.attn\.(masked_)?bias|.*rotary_emb\.inv_freq|embeddings\.position_ids")
 
 
 def place_of(family: str, parameter: str) -> Place:

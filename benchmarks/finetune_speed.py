@@ -122,9 +122,10 @@ def trainer(options: argparse.Namespace, data: CausalData | LabelledData, config
     arguments = transformers.TrainingArguments(
         output_dir="unused", max_steps=config.n_steps, per_device_train_batch_size=config.batch_size,
         learning_rate=config.lr, lr_scheduler_type="cosine", warmup_steps=config.warmup,
-        weight_decay=config.weight_decay, adam_beta1=config.beta1, adam_beta2=config.beta2, max_grad_norm=config.clip_norm, optim="adamw_torch_fused",
+        weight_decay=config.weight_decay, adam_beta1=config.beta1, adam_beta2=config.beta2,
+        max_grad_norm=config.clip_norm, optim="adamw_torch_fused", seed=config.seed,
         bf16=uses_bf16(options, config), train_sampling_strategy="group_by_length", length_column_name="length",
-        save_strategy="no", eval_strategy="no", logging_strategy="no", report_to=[], disable_tqdm=True, seed=config.seed,
+        save_strategy="no", eval_strategy="no", logging_strategy="no", report_to=[], disable_tqdm=True,
         dataloader_num_workers=0, dataloader_pin_memory=devices.pick(options.device).type == "cuda",
         use_cpu=devices.pick(options.device).type == "cpu", remove_unused_columns=False,
     )  # fmt: skip

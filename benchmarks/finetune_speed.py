@@ -13,6 +13,7 @@ Below stand our own choices, each taken away alone, and the share of this machin
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -120,7 +121,7 @@ def trainer(options: argparse.Namespace, data: CausalData | LabelledData, config
             self.before = now
 
     arguments = transformers.TrainingArguments(
-        output_dir="unused", max_steps=config.n_steps, per_device_train_batch_size=config.batch_size,
+        output_dir=str(Path(tempfile.gettempdir()) / "finetune-speed"), max_steps=config.n_steps, per_device_train_batch_size=config.batch_size,
         learning_rate=config.lr, lr_scheduler_type="cosine", warmup_steps=config.warmup,
         weight_decay=config.weight_decay, adam_beta1=config.beta1, adam_beta2=config.beta2,
         max_grad_norm=config.clip_norm, optim="adamw_torch_fused", seed=config.seed,

@@ -121,7 +121,8 @@ def trainer(options: argparse.Namespace, data: CausalData | LabelledData, config
             self.before = now
 
     arguments = transformers.TrainingArguments(
-        output_dir=str(Path(tempfile.gettempdir()) / "finetune-speed"), max_steps=config.n_steps, per_device_train_batch_size=config.batch_size,
+        output_dir=str(Path(tempfile.gettempdir()) / "finetune-speed"),
+        max_steps=config.n_steps, per_device_train_batch_size=config.batch_size,
         learning_rate=config.lr, lr_scheduler_type="cosine", warmup_steps=config.warmup,
         weight_decay=config.weight_decay, adam_beta1=config.beta1, adam_beta2=config.beta2,
         max_grad_norm=config.clip_norm, optim="adamw_torch_fused", seed=config.seed,
@@ -210,8 +211,8 @@ def _autocast(device: torch.device, enabled: bool) -> Any:
 
 
 def speed(timed: Timed) -> float:
-    """Real tokens a second after the warm-up."""
-    counted = timed[WARM_UP:]
+    """Real tokens a second after the warm-up, without the last step, where ours validates."""
+    counted = timed[WARM_UP:-1]
     return sum(tokens for tokens, _ in counted) / sum(seconds for _, seconds in counted)
 
 
@@ -261,8 +262,8 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=20_000)
     parser.add_argument("--only", default="", help="words of the contenders to run beside ours, parted by commas")
     options = parser.parse_args()
-    if options.steps <= WARM_UP:
-        parser.error(f"--steps must be more than the {WARM_UP} of the warm-up")
+    if options.steps <= WARM_UP + 1:
+        parser.error(f"--steps must be more than the {WARM_UP} of the warm-up and the last one")
     config = FinetuneConfig(
         task=options.task, n_steps=options.steps, batch_size=options.batch_size, n_tokens=options.n_tokens,
         validate_every=10**6, precision=options.precision, lr=1e-4,

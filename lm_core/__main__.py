@@ -1,10 +1,10 @@
-"""The command line: `python -m lm_core trace | score | generate | pretrain | evaluate`, each with `--help`."""
+"""The command line: `python -m lm_core trace | score | generate | pretrain | finetune | evaluate`, with `--help`."""
 
 import argparse
 import io
 import sys
 
-from lm_core import cli_evaluate, cli_model, cli_pretrain
+from lm_core import cli_evaluate, cli_finetune, cli_model, cli_pretrain
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -13,6 +13,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     cli_model.add_verbs(verbs)
     cli_pretrain.add_verbs(verbs)
+    cli_finetune.add_verbs(verbs)
     cli_evaluate.add_verbs(verbs)
     return parser
 
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"lm_core {options.verb}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstopped; run the same command again to go on", file=sys.stderr)
+        print("\nstopped; run the same command again to go on (finetune: with --resume)", file=sys.stderr)
         return 130
     return 0
 

@@ -151,8 +151,11 @@ def load_pretrained(
 
 
 def _load_model(folder: Path, device: torch.device, dtype: torch.dtype, max_parameters: int) -> Decoder | Encoder:
-    config = config_from_hugging_face(read_json(folder, "config.json"))
+    content = read_json(folder, "config.json")
+    config = config_from_hugging_face(content)
     entries = weight_entries(folder, config.family)
+    if _is_classifier(folder, content):  # its head is no part of the language model: `learner_files` reads it
+        entries = {name: entry for name, entry in entries.items() if not name.startswith(("score.", "classifier."))}
     if isinstance(config, EncoderConfig) and "cls.seq_relationship.weight" in entries:
         config = replace(config, next_sentence_head=True)
     elif isinstance(config, EncoderConfig):  # a pooler without the head that reads it computes nothing
@@ -162,6 +165,12 @@ def _load_model(folder: Path, device: torch.device, dtype: torch.dtype, max_para
     check_names({n: e.shape for n, e in entries.items()}, expected_shapes(config.family, model.named_parameters()))
     _fill(model, entries, copies, device, dtype)
     return model
+
+
+def _is_classifier(folder: Path, config: dict[str, Any]) -> bool:
+    names = config.get("architectures")
+    theirs = isinstance(names, list) and any(str(name).endswith("ForSequenceClassification") for name in names)
+    return theirs or inside(folder, "classifier.json") is not None
 
 
 class _NoFirstWeights(TorchFunctionMode):

@@ -44,7 +44,7 @@ def run_check(options: argparse.Namespace) -> None:
     """Carry out `check`."""
     if options.slug is None and (options.file or options.hint or options.solution):
         raise ValueError("which exercise? Name it: check SLUG ...")
-    worker = Worker() if not (options.hint or options.solution) else None
+    worker = Worker(options.watch) if not (options.hint or options.solution) else None
     try:
         from lm_core.judge.catalogue import EXERCISES, find
 
@@ -163,7 +163,7 @@ def _watch(paths: dict[str, Path], options: argparse.Namespace, worker: Worker |
                         _judge(slug, path, options, ready)
                     except (OSError, ValueError) as error:  # an editor that is just writing
                         print(f"{path.name}: {error}", file=sys.stderr)
-                    spare = Worker()
+                    spare = Worker(thorough=True)
             time.sleep(POLL_SECONDS)
     finally:
         if spare is not None:

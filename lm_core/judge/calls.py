@@ -1,5 +1,6 @@
 """Which calls a check makes, and what the references answer; all on this side, before the student's code runs."""
 
+import dataclasses
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -66,6 +67,8 @@ def change(value: Any, how: Callable[[Tensor], Tensor]) -> Any:
         return how(value)
     if isinstance(value, list | tuple):
         return type(value)(change(item, how) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(value, **{name: change(item, how) for name, item in vars(value).items()})
     return {key: change(item, how) for key, item in value.items()} if isinstance(value, dict) else value
 
 

@@ -16,11 +16,11 @@ class Draw:
 
     def normal(self, *shape: int) -> Tensor:
         """Float32 with mean 0 and deviation 1."""
-        return torch.randn(*shape, generator=self.generator)
+        return torch.randn(shape, generator=self.generator)
 
     def uniform(self, *shape: int) -> Tensor:
         """Float32 in [0, 1)."""
-        return torch.rand(*shape, generator=self.generator)
+        return torch.rand(shape, generator=self.generator)
 
     def ids(self, below: int, *shape: int) -> Tensor:
         """Whole numbers 0 … below − 1."""

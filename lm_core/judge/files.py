@@ -47,33 +47,30 @@ def _header(exercise: Exercise) -> str:
 
 
 def _file(exercise: Exercise, parts: list[str]) -> str:
-    body = "\n\n".join(parts)
-    names = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
+    """Header, imports (the same for stub and solution) and the parts, spaced as a formatter would."""
+    whole = "".join(map(source, (*exercise.given, *exercise.uses, *exercise.references)))
+    names = {node.id for node in ast.walk(ast.parse(whole)) if isinstance(node, ast.Name)}
     torch_used = names & {"torch", "Tensor", "F"}
     standard = ["import math"] if torch_used or "math" in names else []
-    standard += [line for line in exercise.imports if not line.startswith(("import torch", "from torch"))]
-    blocks = ["\n".join(sorted(standard, key=lambda line: (line.startswith("from"), line)))]
-    blocks += ["\n".join(IMPORTS[1:])] if torch_used else []
-    return _header(exercise) + "\n" + "\n\n".join(filter(None, blocks)) + "\n\n\n" + body
+    standard += [line for line in exercise.imports if line.startswith("import ")]
+    standard += sorted(line for line in exercise.imports if line.startswith("from "))
+    blocks = ["\n".join(standard), "\n".join(IMPORTS[1:]) if torch_used else ""]
+    imports = "\n\n".join(filter(None, blocks))
+    space = "\n\n" if parts[0].startswith(("def ", "class ", "@")) or not imports else "\n"
+    return _header(exercise) + ("\n" + imports + "\n" if imports else "") + space + "\n\n".join(parts)
 
 
 def solution_text(exercise: Exercise) -> str:
     """A whole file that passes."""
-    parts = [*exercise.given, *exercise.uses, *exercise.references]
-    return _file(exercise, _spaced(parts, source))
+    return _file(exercise, [source(part) for part in (*exercise.given, *exercise.uses, *exercise.references)])
 
 
 def stub_text(exercise: Exercise) -> str:
     """The file as it is handed out: a gap to fill, or, for spot-the-bug, wrong code to repair."""
     if exercise.is_bug_hunt:
         return edit(solution_text(exercise), exercise.broken)
-    kept = _spaced(list(exercise.given), source)
-    return _file(exercise, [*kept, *(skeleton(function) for function in exercise.references)])
-
-
-def _spaced(parts: list[Any], text: Callable[[Any], str]) -> list[str]:
-    """Texts of all parts; lines that follow one another stand together."""
-    return [text(part) for part in parts]
+    given = [source(part) for part in exercise.given]
+    return _file(exercise, given + [skeleton(function) for function in exercise.references])
 
 
 def edit(text: str, edits: tuple[tuple[str, str], ...]) -> str:
@@ -88,6 +85,19 @@ def edit(text: str, edits: tuple[tuple[str, str], ...]) -> str:
 def mutant_text(exercise: Exercise, mutant: Mutant) -> str:
     """The solution with one mistake in it."""
     return edit(solution_text(exercise), mutant.edits)
+
+
+def write_all(folder: Path = FOLDER) -> list[Path]:
+    """Write every exercise as it is handed out: after a reference changed. Returns what was written anew."""
+    from lm_core.judge.catalogue import EXERCISES
+
+    written = []
+    for exercise in EXERCISES:
+        path, text = folder / exercise.filename, stub_text(exercise)
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            written.append(path)
+    return written
 
 
 class _TextLoader(importlib.abc.InspectLoader):
@@ -108,3 +118,7 @@ def module_of(text: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+if __name__ == "__main__":
+    write_all()

@@ -188,7 +188,7 @@ def _broken_property(exercise: Exercise, calls: Sequence[Call], returned: list[R
     return None
 
 
-# --- gradients, precision, device, speed -------------------------------------------------------------------------------
+# --- gradients, precision, device, speed ------------------------------------------------------------------------------
 
 
 def _grade_gradient(

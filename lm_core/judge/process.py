@@ -40,12 +40,13 @@ class Worker:
     sandbox) can stand in its place: `check` needs `run` and `close` only.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, thorough: bool = False) -> None:
+        """thorough: get everything ready that a check may need, since there is time."""
         self.folder = Path(tempfile.mkdtemp(prefix="lm-lab-check-"))
         kept = {name: os.environ[name] for name in ("SYSTEMROOT", "TEMP", "TMP") if name in os.environ}  # Windows
         with (self.folder / "printed.txt").open("wb") as printed, (self.folder / "errors.txt").open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", str(WORKER)],
+                [sys.executable, "-I", str(WORKER), *(["--device"] if thorough else [])],
                 cwd=self.folder,
                 env=kept | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", "HOME": str(self.folder)},
                 stdin=subprocess.PIPE,

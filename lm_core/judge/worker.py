@@ -61,7 +61,7 @@ def pack(value: object, tensors: list[Tensor]) -> Json:
     for name, function in FUNCTIONS.items():
         if value is function:
             return {"function": name}
-    return {"device": True} if value == ACCELERATOR else {"other": type(value).__name__}
+    return {"device": str(value)} if isinstance(value, torch.device) else {"other": type(value).__name__}
 
 
 def unpack(packed: Json, tensors: list[Tensor]) -> Any:
@@ -82,11 +82,18 @@ def unpack(packed: Json, tensors: list[Tensor]) -> Any:
         return Fields({str(name): unpack(item, tensors) for name, item in inner.items()})
     if kind == "function":
         return FUNCTIONS[inner]
-    return ACCELERATOR if kind == "device" else Other(str(inner))
+    return torch.device(inner) if kind == "device" else Other(str(inner))
 
 
 class Fields(dict[str, Any]):
-    """The fields of a dataclass, in order."""
+    """The fields of a dataclass, in order; as arguments they are read like the dataclass, `draws.select`."""
+
+    def __getattr__(self, name: str) -> Any:
+        """A field by its name."""
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"there is no field {name!r}, only {', '.join(self)}") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +170,7 @@ def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
         return change(value)
     if isinstance(value, list | tuple):
         return type(value)(_map(item, change) for item in value)
-    return {key: _map(item, change) for key, item in value.items()} if isinstance(value, dict) else value
+    return type(value)({key: _map(item, change) for key, item in value.items()}) if isinstance(value, dict) else value
 
 
 def run_call(module: ModuleType, call: Json, tensors_in: list[Tensor], tensors: list[Tensor]) -> Json:
@@ -223,9 +230,21 @@ def _limit(seconds: int) -> None:
         resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
+def _warm_up(device: bool) -> None:
+    """The first gradient and the first fake tensor each import hundreds of modules: better before the clock runs."""
+    torch.ones(1, requires_grad=True).sum().backward()
+    if device:
+        from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+        mode = FakeTensorMode()
+        with mode:
+            torch.exp(FakeTensor(mode, torch.empty(1, device="meta"), ACCELERATOR))
+
+
 def main() -> None:
     """Get ready, wait for the word, serve one job."""
     torch.set_num_threads(1)
+    _warm_up("--device" in sys.argv)
     if not sys.stdin.readline():
         return  # the parent went away, or had nothing to do
     folder = Path.cwd()

@@ -1,13 +1,11 @@
 """All exercises, in the order of the lessons. `find` takes a slug, a number or a file name."""
 
-from lm_core.judge.catalogue import attention, layers, probability
+from lm_core.judge.catalogue import attention, bugs, layers, probability, text, training
 from lm_core.judge.exercise import Exercise
 
+_PARTS = (text, attention, layers, probability, training, bugs)
 EXERCISES: tuple[Exercise, ...] = tuple(
-    sorted(
-        (*attention.EXERCISES, *layers.EXERCISES, *probability.EXERCISES),
-        key=lambda exercise: exercise.number,
-    )
+    sorted((exercise for part in _PARTS for exercise in part.EXERCISES), key=lambda exercise: exercise.number)
 )
 BY_SLUG = {exercise.slug: exercise for exercise in EXERCISES}
 

@@ -94,12 +94,18 @@ def build_calls(exercise: Exercise, source: str, fresh_seed: int) -> list[Call]:
     for case in fresh:
         if case.variants and float_inputs(case):
             calls += _variants(exercise, case)
-    if exercise.device and MAKES_TENSORS.search(source):
-        first_of_each = {case.function: case for case in reversed(shown)}
-        calls += [Call(case, "device", _name(exercise, case)) for case in first_of_each.values()]
+    calls += device_calls(exercise, source)
     if exercise.speed is not None:
         calls.append(_timed(exercise, exercise.speed(Draw(fresh_seed))))
     return calls
+
+
+def device_calls(exercise: Exercise, source: str) -> list[Call]:
+    """The first case of each function on a device that is not the CPU, where the text could get that wrong."""
+    if not exercise.device or not MAKES_TENSORS.search(source):
+        return []
+    first_of_each = {case.function: case for case in reversed(exercise.cases(Draw(SHOWN_SEED)))}
+    return [Call(case, "device", _name(exercise, case)) for case in first_of_each.values()]
 
 
 def _name(exercise: Exercise, case: Case) -> str:

@@ -79,7 +79,7 @@ class Exercise:
     axes           names of the axes of each result, such as {"weights": "B H Tq Tk"}; "" is an only result
     broken         for spot-the-bug: edits that turn the solution into the file as it is handed out
     difficulty, importance   1 … 5;   minutes   for somebody who knows PyTorch
-    bf16           how far a result in bfloat16 may be off, relative to its largest number; None: not tried
+    bf16           how far a result in bfloat16 may be off; 1.0: only its dtype counts; None: not tried
     device         whether it is tried on another device as well
     """
 
@@ -101,7 +101,7 @@ class Exercise:
     properties: tuple[Property, ...] = ()
     broken: tuple[tuple[str, str], ...] = ()
     speed: Callable[[Draw], Case] | None = None
-    bf16: float | None = 0.03
+    bf16: float | None = 0.05
     device: bool = True
 
     @property

@@ -225,7 +225,7 @@ MULTI_HEAD = Exercise(
     given=(WEIGHTS, attention.split_heads, attention.merge_heads, plain_model.MultiHeadSteps),
     imports=("from collections.abc import Mapping", "from dataclasses import dataclass"),
     axes={"q": "B H T Dh", "k": "B H T Dh", "v": "B H T Dh", "head_out": "B H T Dh", "concat": "B T D", "out": "B T D"},
-    bf16=0.1,
+    bf16=0.3,
     mutants=(
         mutant("scale_d_model", "attn_mask=allowed)", "attn_mask=allowed, scale=1 / math.sqrt(x.shape[-1]))"),
         mutant("no_scale", "attn_mask=allowed)", "attn_mask=allowed, scale=1.0)"),

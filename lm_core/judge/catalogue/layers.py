@@ -176,7 +176,7 @@ PRE_NORM_BLOCK = Exercise(
     number=16, slug="pre_norm_block", references=(plain_model.pre_norm_block,), cases=_block_cases,
     topic="block", difficulty=3, importance=5, minutes=25, prerequisites=("multi_head", "layer_norm", "feed_forward"),
     line="resid_mid = resid_pre + attn_out;  mlp_in = layer_norm(resid_mid, ...);  resid_post = resid_mid + mlp_out",
-    given=BLOCK_PARTS, imports=BLOCK_IMPORTS, bf16=0.15,
+    given=BLOCK_PARTS, imports=BLOCK_IMPORTS, bf16=1.0,
     axes=dict.fromkeys(("attn_in", "attn_out", "resid_mid", "mlp_in", "mlp_out", "resid_post"), "B T D"),
     properties=(Property("future_cannot_reach_past", ("plain", "last_position_changed"), _past_kept),),
     mutants=(
@@ -217,7 +217,7 @@ GPT_FORWARD = Exercise(
     number=17, slug="gpt_forward", references=(plain_model.gpt_forward,), cases=_gpt_cases,
     topic="model", difficulty=4, importance=5, minutes=35, prerequisites=("pre_norm_block",),
     line="x = tokens[token_ids] + positions[0 … T−1];  for each layer x = pre_norm_block(x, its weights, n_heads).resid_post",
-    given=(*BLOCK_PARTS, plain_model.pre_norm_block, plain_model.GPTSteps), imports=BLOCK_IMPORTS, bf16=0.3,
+    given=(*BLOCK_PARTS, plain_model.pre_norm_block, plain_model.GPTSteps), imports=BLOCK_IMPORTS, bf16=1.0,
     axes={"embedded": "B T D", **{f"stream[{i}]": "B T D" for i in range(3)}, "final": "B T D", "logits": "B T V"},
     properties=(
         Property(

@@ -41,6 +41,7 @@ ATTEND = Exercise(
     importance=5,
     minutes=30,
     prerequisites=("softmax", "scaled_scores", "causal_mask"),
+    speed=lambda draw: Case("large", tuple(draw.normal(2, 4, 48, 8) for _ in range(3))),
     line="scores = q @ k.mT;  scaled = scores / math.sqrt(q.shape[-1]);  masked = scaled.masked_fill(~allowed, -math.inf)",
     given=(attention.AttentionTrace, attention.repeat_heads),
     uses=(
@@ -107,6 +108,7 @@ SCALED_SCORES = Exercise(
     number=6, slug="scaled_scores", references=(attention.attention_scores, attention.scale_scores), cases=_score_cases,
     topic="attention", difficulty=1, importance=5, minutes=10,
     line="q @ k.mT   and   scores / math.sqrt(d_head)",
+    speed=lambda draw: Case("large", (draw.normal(2, 4, 48, 8), draw.normal(2, 4, 48, 8))),
     axes={"": "B H Tq Tk"},
     mutants=(
         mutant("no_scale", "return scores / math.sqrt(d_head)", "return scores"),
@@ -131,6 +133,7 @@ CAUSAL_MASK = Exercise(
         Case("fewer_keys_than_queries", (4, 2)),
     ],
     topic="masks", difficulty=2, importance=5, minutes=15,
+    speed=lambda draw: Case("large", (200,)),
     line="query = torch.arange(n_keys - n_queries, n_keys)[:, None];  key = torch.arange(n_keys)[None, :];  key <= query",
     axes={"": "Tq Tk"},
     properties=(Property("allows_itself", ("square",), lambda mask: bool(mask.diagonal().all())),),

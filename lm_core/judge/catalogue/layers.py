@@ -42,6 +42,7 @@ LAYER_NORM = Exercise(
     importance=4,
     minutes=15,
     line="(x - mean) / torch.sqrt(variance + eps) * weight + bias,  variance = centred.square().mean(-1, keepdim=True)",
+    speed=lambda draw: Case("large", (draw.normal(8, 40, 64), torch.ones(64), torch.zeros(64), 1e-5)),
     axes={"": "B T D"},
     properties=(
         Property("mean_zero", ("weight_one_bias_zero",), _mean_zero),
@@ -86,6 +87,7 @@ RMS_NORM = Exercise(
     number=14, slug="rms_norm", references=(layers.rms_norm,), cases=_rms_norm_cases,
     topic="layers", difficulty=1, importance=4, minutes=10, prerequisites=("layer_norm",),
     line="x / torch.sqrt(x.square().mean(dim=-1, keepdim=True) + eps) * weight",
+    speed=lambda draw: Case("large", (draw.normal(8, 40, 64), torch.ones(64), None, 1e-5)),
     axes={"": "B T D"},
     properties=(Property("unit_scale", ("weight_one",), _unit_scale),),
     mutants=(

@@ -28,6 +28,7 @@ SOFTMAX = Exercise(
     importance=5,
     minutes=10,
     line="exponentials = torch.exp(logits - logits.amax(dim=-1, keepdim=True))",
+    speed=lambda draw: Case("large", (draw.normal(8, 40, 64),)),
     axes={"": "B T V"},
     properties=(Property("sums_to_one", ("plain",), lambda p: bool((p.sum(-1) - 1).abs().max() < 1e-4)),),
     mutants=(

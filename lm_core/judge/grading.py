@@ -101,6 +101,8 @@ def _wrong(exercise: Exercise, calls: Sequence[Call], returned: list[Result], ca
     hint = _mutant_hint(exercise, calls, returned, call)
     if hint is None and found.kind == "type":
         hint = "general.no_return" if returned[index]["value"] is None else None
+    if hint is None and found.kind == "dtype":
+        hint = "general.wrong_dtype"
     if hint is None and found.kind == "shape":
         hint = _shape_hint(found)
     if hint is None and found.kind == "value":

@@ -65,6 +65,8 @@ ATTEND = Exercise(
         mutant("scale_d_model", "q.shape[-1]) if scale", "q.shape[-1] * q.shape[-3]) if scale"),
         mutant("polarity", "scaled.masked_fill(~allowed", "scaled.masked_fill(allowed"),
         mutant("minus_ten_thousand", "scaled.masked_fill(~allowed, -math.inf)", "scaled.masked_fill(~allowed, -1e4)"),
+        mutant("minus_a_billion", "scaled.masked_fill(~allowed, -math.inf)", "scaled.masked_fill(~allowed, -1e9)"),
+        mutant("smallest_float", "scaled.masked_fill(~allowed, -math.inf)", "scaled.masked_fill(~allowed, torch.finfo(scaled.dtype).min)"),
         mutant("mask_added", "scaled.masked_fill(~allowed, -math.inf)", "scaled + (~allowed) * -1e4"),
         mutant("masked_to_zero", "scaled.masked_fill(~allowed, -math.inf)", "scaled.masked_fill(~allowed, 0.0)"),
         mutant(

@@ -140,6 +140,7 @@ BUG_EVALUATION = Exercise(
         mutant("judged_on_training", "features[n_train:] @ weight", "features[:n_train] @ weight", "predictions == labels[n_train:]", "predictions == labels[:n_train]"),
         mutant("judged_on_all", "features[n_train:] @ weight", "features @ weight", "predictions == labels[n_train:]", "predictions == labels"),
         mutant("trained_on_all", "x, y = features[:n_train],", "n_held_out, n_train = n_train, len(features)\n    x, y = features[:n_train],", "features[n_train:] @ weight", "features[n_held_out:] @ weight", "predictions == labels[n_train:]", "predictions == labels[n_held_out:]"),
+        mutant("trained_on_the_others", "x, y = features[:n_train],", "x, y = features[n_train:],", "[labels[:n_train]]", "[labels[n_train:]]"),
         mutant("count", ".double().mean())", ".double().sum())"),
         mutant("error_rate", "(predictions == labels[n_train:])", "(predictions != labels[n_train:])"),
     ),

@@ -13,6 +13,7 @@ import dataclasses
 import faulthandler
 import importlib.util
 import json
+import os
 import sys
 import time
 import traceback
@@ -261,3 +262,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    sys.stdout.flush()
+    os._exit(0)  # the answer is written: tearing torch down politely would keep the learner waiting

@@ -108,7 +108,7 @@ def test_each_kind_of_mistake_is_told_apart() -> None:
     students = {
         ("in_place", "general.in_place"): ("layer_norm", "    x -= x.mean(-1, keepdim=True)\n" + norm + finish),
         ("gradient", "general.no_gradient"): ("softmax", "    logits = logits.detach()\n" + softmax),
-        ("dtype", "general.wrong_dtype"): ("softmax", softmax.replace("return e / e.sum", "return e.double() / e.double().sum")),
+        ("dtype", "general.wrong_dtype"): ("softmax", softmax.replace("return e /", "return e.double() /")),
         ("float64", "general.dtype_kept"): ("softmax", "    logits = logits.float()\n" + softmax),
         ("shape", "scaled_scores.keys_by_queries"): ("scaled_scores", ""),
         ("run", None): ("softmax", "    return logits @ logits\n"),

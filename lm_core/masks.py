@@ -88,3 +88,20 @@ def document_mask(document_ids: Tensor) -> Tensor:
     """
     same = document_ids[..., :, None] == document_ids[..., None, :]
     return same & causal_mask(document_ids.shape[-1], device=document_ids.device)
+
+
+def causal_padding_mask(lengths: Tensor, n_tokens: int) -> Tensor:
+    """Both at once, for a batch of texts padded at their ends: `allowed[b, i, j] = (j <= i) and (j < lengths[b])`.
+
+    lengths int [B] -> bool [B T T]. Rows of padding queries stay: their outputs are ignored, and a row that sees
+    nothing would have to be treated apart.
+
+    >>> causal_padding_mask(torch.tensor([2]), 3).int()
+    tensor([[[1, 0, 0],
+             [1, 1, 0],
+             [1, 1, 0]]], dtype=torch.int32)
+    """
+    position = torch.arange(n_tokens, device=lengths.device)
+    causal = position[None, :] <= position[:, None]
+    real = position[None, :] < lengths[:, None]
+    return causal & real[:, None, :]

@@ -1,10 +1,13 @@
-"""The command line: `python -m lm_core trace | score | generate | pretrain | evaluate`, each with `--help`."""
+"""The command line: `python -m lm_core trace | score | generate | pretrain | evaluate | import-smollm2`.
+
+Each verb has its `--help`.
+"""
 
 import argparse
 import io
 import sys
 
-from lm_core import cli_evaluate, cli_model, cli_pretrain
+from lm_core import cli_evaluate, cli_import, cli_model, cli_pretrain
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -14,6 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     cli_model.add_verbs(verbs)
     cli_pretrain.add_verbs(verbs)
     cli_evaluate.add_verbs(verbs)
+    cli_import.add_verbs(verbs)
     return parser
 
 

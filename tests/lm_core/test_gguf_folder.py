@@ -5,6 +5,7 @@ The file is converted once, and each side loads its model once: float32 first, t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from lm_core.model import Decoder
 from tests.honest_float64 import honest_float64
 
 TEXTS = {
-    "English": "The old king looked at the little bird, and it didn't sing: “Why?” he asked in 1987, for the 12th time.",
+    "English": "The old king looked at the bird, and it didn't sing: “Why?” he asked in 1987, for the 12th time.",
     "Chinese": "床前明月光，疑是地上霜。举头望明月，低头思故乡。我爱自然语言处理。",
-    "code": "def add(a: int, b: int = 10) -> int:\n    # 猫 and 🙂\n    return a + b[2:-1] ** 2  \n\n\tprint(f'{a!r}')\n",
+    "code": "def add(a: int, b: int = 10) -> int:\n    # 猫 and 🙂\n    return a + b[2:-1] ** 2  \n\n\tprint(f'{a}')\n",
 }
 LIMIT = {torch.float32: 1e-4, torch.float64: 1e-8}  # of the largest logit
 
@@ -85,7 +86,7 @@ def test_a_text_starts_after_what_stood_between_documents(pair: Pair) -> None:
     assert ours < theirs - 0.2, f"{ours:.2f} and {theirs:.2f} nats a token"
 
 
-def test_the_logits_are_those_of_transformers(pair: Pair) -> None:
+def test_the_logits_are_those_of_transformers(pair: Pair, record_property: Callable[[str, object], None]) -> None:
     """Both files hold weights of 4 bits; what is compared is everything that happens after they are multiplied out."""
     ours, theirs = pair.ours.model, pair.theirs
     assert isinstance(ours, Decoder)
@@ -101,7 +102,7 @@ def test_the_logits_are_those_of_transformers(pair: Pair) -> None:
             assert found.dtype == expected.dtype == dtype and found.shape == expected.shape
             largest = expected.abs().max().item()
             gap = (found - expected).abs().max().item() / largest
-            print(f"{name}, {token_ids.shape[1]} tokens, {dtype}: max |Δ| = {gap:.1e} · {largest:.1f}")
+            record_property(f"{name}, {token_ids.shape[1]} tokens, {dtype}", f"{gap:.1e}")  # for --junit-xml
             assert gap <= limit, f"{name} in {dtype}"
             assert largest > 10, "a model that says nothing compares nothing"
 
@@ -147,9 +148,7 @@ def test_a_tokenizer_that_is_refused(changes: dict[str, Any]) -> None:
         gguf_folder.tokenizer_files(METADATA | changes)
 
 
-@pytest.mark.parametrize(
-    "name", ["blk.0.attn_q.bias", "rope_freqs.weight", "blk.0.ffn_gate_exps.weight", "blk..x.weight"]
-)
+@pytest.mark.parametrize("name", ["blk.0.attn_q.bias", "rope_freqs.weight", "blk.0.ffn_gate_exps.weight", "x"])
 def test_a_tensor_that_is_refused(name: str) -> None:
     with pytest.raises(CheckpointError, match="has no place for"):
         gguf_folder.our_name(name)

@@ -14,7 +14,7 @@ LONGEST_PATH = 500
 MENU = "model_menu"
 LABELS = {  # where a model has more than its folder's name
     "bundled:shiren": "shiren 诗人",
-    "kept:smollm2-135m-instruct": "SmolLM2 135M Instruct",
+    "kept:smollm2-135m-instruct": "SmolLM2 Instruct",
 }
 _FOLLOWED = "model.followed"  # what stands in the menu because nobody has chosen: it follows the language
 # How large numbers are spoken in each language: (from, unit), the largest first.

@@ -110,14 +110,15 @@ def colour_reach(values: Array) -> float:
     """
     sizes = np.abs(values)
     largest, usual = float(sizes.max()), 4 * float(np.quantile(sizes, 0.95))  # of a bell curve: 8 deviations
-    return usual if 0 < usual < largest else largest
+    return usual if 0 < usual < largest / 1.5 else largest
 
 
 def say_outliers(values: Array, reach: float) -> None:
     """A line under a map in which some numbers are beyond the colours."""
     if (largest := float(np.abs(values).max())) > reach:
         n = int((np.abs(values) > reach).sum())
-        st.caption(text("self_attention.outliers", n=n, largest=f"{largest:.1f}", reach=f"{reach:.2g}"))
+        words = {"n": f"{n:,}", "total": f"{values.size:,}", "largest": f"{largest:.1f}", "reach": f"{reach:.2g}"}
+        st.caption(text("self_attention.outliers", **words))
 
 
 def chosen_column(name: str, count: int) -> int:

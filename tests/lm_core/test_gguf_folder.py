@@ -20,7 +20,7 @@ from lm_core.checkpoint_error import CheckpointError
 from lm_core.model import Decoder
 from tests.honest_float64 import honest_float64
 
-pytestmark = pytest.mark.timeout(600)  # half a gigabyte is written: on a busy disk that alone took two minutes
+pytestmark = pytest.mark.timeout(600)  # set-up: 34 s, another time 121 s, on a busy machine
 TEXTS = {
     "English": "The old king looked at the bird, and it didn't sing: “Why?” he asked in 1987, for the 12th time.",
     "Chinese": "床前明月光，疑是地上霜。举头望明月，低头思故乡。我爱自然语言处理。",

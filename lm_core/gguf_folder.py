@@ -72,7 +72,7 @@ SIZES = {
 DIGITS_ALONE = {"gpt-2": False, "smollm": True}
 CONTROL = 3  # a `tokenizer.ggml.token_type`
 # What stood between two documents while the model learnt to read. SmolLM2's file names <|im_start|> as its start, which
-# opens a turn of a chat. Of the two this one made each of three short texts likelier (by 0.7, 1.5 and 1.0 nats a token).
+# opens a turn of a chat. This one made each of three short texts likelier (by 0.7, 1.5 and 1.0 nats a token).
 BETWEEN_DOCUMENTS = "<|endoftext|>"
 
 

@@ -20,12 +20,13 @@ def build_parser(exercises_only: bool = False) -> argparse.ArgumentParser:
     cli_check.add_verbs(verbs)
     if exercises_only:
         return parser
-    from lm_core import cli_evaluate, cli_finetune, cli_model, cli_pretrain
+    from lm_core import cli_evaluate, cli_finetune, cli_import, cli_model, cli_pretrain
 
     cli_model.add_verbs(verbs)
     cli_pretrain.add_verbs(verbs)
     cli_finetune.add_verbs(verbs)
     cli_evaluate.add_verbs(verbs)
+    cli_import.add_verbs(verbs)
     return parser
 
 

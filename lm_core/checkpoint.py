@@ -160,7 +160,7 @@ def _load_model(folder: Path, device: torch.device, dtype: torch.dtype, max_para
         config = replace(config, next_sentence_head=True)
     elif isinstance(config, EncoderConfig):  # a pooler without the head that reads it computes nothing
         entries = {name: entry for name, entry in entries.items() if not name.startswith("pooler.")}
-    model = _without_memory(config, max_parameters)
+    model = without_memory(config, max_parameters)
     entries, copies = _without_copies(entries, model)
     check_names({n: e.shape for n, e in entries.items()}, expected_shapes(config.family, model.named_parameters()))
     _fill(model, entries, copies, device, dtype)
@@ -184,7 +184,7 @@ class _NoFirstWeights(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _without_memory(config: DecoderConfig | EncoderConfig, max_parameters: int) -> Decoder | Encoder:
+def without_memory(config: DecoderConfig | EncoderConfig, max_parameters: int) -> Decoder | Encoder:
     """The model on the meta device: every shape, not one number. CheckpointError above max_parameters."""
     try:
         with torch.device("meta"), _NoFirstWeights():

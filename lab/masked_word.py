@@ -105,6 +105,11 @@ def top(model: str, probabilities: Probabilities, count: int) -> list[tuple[int,
     return [(i, vocabulary.label_of(model, i)) for i in best]
 
 
+def top_label(model: str, token_id: int) -> str:
+    """What one token says."""
+    return vocabulary.label_of(model, token_id)
+
+
 # --- BERT's corruption of the input -----------------------------------------------------------------------------------
 
 

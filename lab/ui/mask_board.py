@@ -172,3 +172,11 @@ def board_words(here: Board) -> Markdown:
     if here.kind in ("window", "prefix", "documents"):
         words += f" ({here.size})"
     return Markdown(f"**{words}**" + (f" {t('turned', n=len(here.cells))}" if here.cells else ""))
+
+
+def gap_strip(labels: Sequence[str], gap: int) -> None:
+    """The tokens of the sentence with a gap; a click puts the gap elsewhere."""
+    components.token_strip(
+        list(labels), selected_query=gap, key="gap_tokens", on_select=lambda i: view.put(entry("gap"), str(i + 1)),
+        caption=t("gap_note"),
+    )  # fmt: skip

@@ -48,8 +48,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8501)
     parser.add_argument("--step", type=int, default=4)
     parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--model", help="such as kept:smollm2-135m-instruct; default: the usual one")
     options = parser.parse_args()
-    query = urlencode({"text": SENTENCE, "step": options.step, "lang": "en"})
+    asked = {"text": SENTENCE, "step": options.step, "lang": "en", "model": options.model}
+    query = urlencode({name: value for name, value in asked.items() if value is not None})
     url = f"ws://127.0.0.1:{options.port}/_stcore/stream"
     with connect(url, subprotocols=["streamlit"], max_size=None, origin=f"http://127.0.0.1:{options.port}") as socket:
         message = BackMsg()

@@ -113,7 +113,12 @@ PARTS: tuple[Part, ...] = (
                     "grouped",
                 ),
             ),
-            Lesson("masks"),
+            Lesson(
+                "masking",
+                page="pages/attention/masking.py",
+                minutes=30,
+                steps=("kinds", "cells", "padding", "empty", "infinity", "documents", "leak", "corruption", "encoder"),
+            ),
         ),
     ),
     Part(

@@ -2,13 +2,15 @@
 
 A model is named as in `lm_core.checkpoint`: `bundled:storyteller`, `folder:PATH`, `hub:owner/name@revision`. A folder
 is offered in local mode only: on a shared server a learner must not make the server read its disk. Of the hub, only
-what the teacher's settings name is ever loaded, whatever a link or a session says.
+what the teacher's settings name is ever loaded, whatever a link or a session says. `kept:NAME` is the folder of that
+name in LM_LAB_HOME/models: whoever may write there decides what everybody may open.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import re
 import threading
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -32,6 +34,8 @@ KEPT_IN_MEMORY = 6  # models; the teacher's settings bound their bytes
 BYTES_A_PARAMETER = 4  # float32
 DEVICE_STATE = "model.device"  # the session's choice
 SPARE_BYTES = 64 * 2**20  # of a download, for what is not weights
+KEPT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+MOST_KEPT = 50
 
 # A module's own and no `cache_resource`: when a learner saves a file, Streamlit imports our modules anew, and a model
 # of the old classes would be no instance of the new ones. The store goes with its module; models are loaded again.
@@ -60,16 +64,28 @@ def on_hub() -> dict[str, str]:
     return {model.name: model.label for model in settings.current().hub}
 
 
+def kept() -> list[str]:
+    """The names of the models in LM_LAB_HOME/models: `kept:` and the name of a folder with a config.json."""
+    try:
+        folders = sorted((settings.home() / "models").iterdir())[: 10 * MOST_KEPT]
+        there = [f.name for f in folders if KEPT_NAME.fullmatch(f.name) and (f / "config.json").is_file()]
+    except OSError:  # no such folder, or none that we may look into
+        return []
+    return [f"kept:{name}" for name in there[:MOST_KEPT]]
+
+
 def folders_allowed() -> bool:
     """Whether a folder of this computer may be opened. Raises SettingsError."""
     return not is_shared() and settings.current().folders
 
 
 def is_allowed(name: str) -> bool:
-    """Whether this app may load `name`: a bundled model, one that the teacher names, or a folder in local mode."""
+    """Whether this app may load `name`: one that comes with the app or is kept, one that the teacher names, or a
+    folder in local mode.
+    """
     if name.startswith("folder:"):
         return folders_allowed()
-    return name in bundled() or (name.startswith("hub:") and name in on_hub())
+    return name in (on_hub() if name.startswith("hub:") else [*bundled(), *kept()])
 
 
 # --- devices ----------------------------------------------------------------------------------------------------------
@@ -122,6 +138,8 @@ def _folder(name: str) -> Path:
         raise CheckpointError(f"{name!r} is not one of this app's models", "missing")
     if name.startswith("hub:"):
         return hub_downloads.folder(name, most_parameters() * BYTES_A_PARAMETER + SPARE_BYTES)
+    if name.startswith("kept:"):
+        return settings.home() / "models" / name.removeprefix("kept:")
     return resolve(name)
 
 

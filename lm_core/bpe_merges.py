@@ -33,6 +33,21 @@ def merge_pair(symbols: Sequence[Symbol], left: Symbol, right: Symbol, merged: S
     return result
 
 
+def apply_merges(word: bytes, ranks: Mapping[tuple[bytes, bytes], int]) -> list[bytes]:
+    """Encode one word: while any neighbours form a known pair, merge the pair of lowest rank, wherever it stands.
+
+    ranks: pair -> the order in which training learned it. `BPETokenizer.merge_steps` does the same and keeps the steps.
+
+    >>> apply_merges(b"lower", {(b"e", b"r"): 0, (b"l", b"o"): 1, (b"lo", b"w"): 2})
+    [b'low', b'er']
+    """
+    symbols = [bytes([byte]) for byte in word]
+    while known := [pair for pair in pairwise(symbols) if pair in ranks]:
+        left, right = min(known, key=ranks.__getitem__)
+        symbols = merge_pair(symbols, left, right, left + right)
+    return symbols
+
+
 def learn_merges(word_counts: Mapping[bytes, int], n_new: int) -> list[tuple[bytes, bytes]]:
     """Merge the most frequent pair of neighbours, again and again, until `n_new` new tokens are made.
 

@@ -151,17 +151,26 @@ def load_pretrained(
 
 
 def _load_model(folder: Path, device: torch.device, dtype: torch.dtype, max_parameters: int) -> Decoder | Encoder:
-    config = config_from_hugging_face(read_json(folder, "config.json"))
+    content = read_json(folder, "config.json")
+    config = config_from_hugging_face(content)
     entries = weight_entries(folder, config.family)
+    if _is_classifier(folder, content):  # its head is no part of the language model: `learner_files` reads it
+        entries = {name: entry for name, entry in entries.items() if not name.startswith(("score.", "classifier."))}
     if isinstance(config, EncoderConfig) and "cls.seq_relationship.weight" in entries:
         config = replace(config, next_sentence_head=True)
     elif isinstance(config, EncoderConfig):  # a pooler without the head that reads it computes nothing
         entries = {name: entry for name, entry in entries.items() if not name.startswith("pooler.")}
-    model = _without_memory(config, max_parameters)
+    model = without_memory(config, max_parameters)
     entries, copies = _without_copies(entries, model)
     check_names({n: e.shape for n, e in entries.items()}, expected_shapes(config.family, model.named_parameters()))
     _fill(model, entries, copies, device, dtype)
     return model
+
+
+def _is_classifier(folder: Path, config: dict[str, Any]) -> bool:
+    names = config.get("architectures")
+    theirs = isinstance(names, list) and any(str(name).endswith("ForSequenceClassification") for name in names)
+    return theirs or inside(folder, "classifier.json") is not None
 
 
 class _NoFirstWeights(TorchFunctionMode):
@@ -175,7 +184,7 @@ class _NoFirstWeights(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _without_memory(config: DecoderConfig | EncoderConfig, max_parameters: int) -> Decoder | Encoder:
+def without_memory(config: DecoderConfig | EncoderConfig, max_parameters: int) -> Decoder | Encoder:
     """The model on the meta device: every shape, not one number. CheckpointError above max_parameters."""
     try:
         with torch.device("meta"), _NoFirstWeights():

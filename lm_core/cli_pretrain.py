@@ -4,16 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from lm_core import device as devices
 from lm_core.checkpoint import save_pretrained
-from lm_core.generation import generate
-from lm_core.model import Decoder
+from lm_core.generation import continuation
 from lm_core.pretrain import Record
 from lm_core.recipe import prepare, read_recipe, shorter, train_recipe
-from lm_core.sampling import SamplingConfig
-from lm_core.tokenizer_files import Tokenizer
 
 SAMPLE_EVERY = 500
 
@@ -36,16 +31,6 @@ def progress_line(record: Record, n_steps: int) -> str:
     line = f"step {record.step}/{n_steps}  loss {record.loss:.3f}  {record.tokens_per_second:,.0f} tok/s"
     line += f"  {left / 60:.0f} min left" if left >= 90 else f"  {left:.0f} s left"
     return line if record.validation_loss is None else f"{line}  selection {record.validation_loss:.4f}"
-
-
-def continuation(model: Decoder, tokenizer: Tokenizer, prompt: str, max_new: int, seed: int) -> str:
-    """The prompt and what the model adds at temperature 0.8, top-p 0.95."""
-    start = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-    token_ids = start + tokenizer.encode(prompt)
-    stop = frozenset() if tokenizer.eos_id is None else frozenset([tokenizer.eos_id])
-    sampling = SamplingConfig(temperature=0.8, top_p=0.95)
-    new = list(generate(model, torch.tensor(token_ids), max_new, sampling, stop_ids=stop, seed=seed))
-    return prompt + tokenizer.decode([token for token in new if token not in stop])
 
 
 def run(options: argparse.Namespace) -> None:

@@ -3,9 +3,11 @@
 Notation:  B batch · T positions. A batch is T + 1 consecutive tokens a row: inputs are the first T, targets the last T.
 """
 
+import csv
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -127,3 +129,167 @@ def _epoch_plan(seed: int, epoch: int, windows: int, n_tokens: int) -> tuple[int
     """The offset and the order in which one epoch visits the windows."""
     random = np.random.default_rng([seed, epoch])
     return int(random.integers(n_tokens)), random.permutation(windows)
+
+
+# --- what a learner brings: a text, or texts with labels --------------------------------------------------------------
+
+MAX_FILE_BYTES = 10 * 2**20
+MAX_EXAMPLES = 200_000
+TEXT_COLUMNS = ("text", "sentence", "review", "content", "question", "文本", "句子", "内容", "评论")
+LABEL_COLUMNS = ("label", "labels", "class", "category", "sentiment", "标签", "类别", "情感")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text and what it is called; `part` is train, validation or test where the file says so, else empty."""
+
+    text: str
+    label: str
+    part: str = ""
+
+
+def decode_text(content: bytes, name: str, limit: int = MAX_FILE_BYTES) -> str:
+    """The text of a file, UTF-8 with or without its mark; line ends become \\n.
+
+    Raises ValueError that names the file and what is wrong with it: too large, empty, binary, or another encoding.
+
+    >>> decode_text("\\ufeff猫\\r\\n".encode(), "a.txt")
+    '猫\\n'
+    >>> decode_text("naïve".encode("latin-1"), "a.txt")
+    Traceback (most recent call last):
+    ValueError: a.txt is not UTF-8 text (byte 2 is 0xef): save it again with the encoding UTF-8
+    """
+    if len(content) > limit:
+        raise ValueError(f"{name} has {len(content) / 2**20:.1f} MB; the limit is {limit / 2**20:.0f} MB: take a part")
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise ValueError(f"{name} is UTF-16, not UTF-8 text: save it again with the encoding UTF-8")
+    if b"\0" in content:
+        raise ValueError(f"{name} is no text: it holds zero bytes, as programs, pictures and office files do")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = f"byte {error.start} is 0x{content[error.start]:02x}"
+        raise ValueError(f"{name} is not UTF-8 text ({byte}): save it again with the encoding UTF-8") from None
+    if not text.strip():
+        raise ValueError(f"{name} is empty: there is nothing to learn from")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_limited(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
+    """The bytes of a file, unpacked if it ends in .gz. Raises ValueError, before reading it all, above `limit`."""
+    opener = gzip.open if path.name.endswith(".gz") else open
+    try:
+        with opener(path, "rb") as file:
+            content: bytes = file.read(limit + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path.name} is no whole gzip file: {error}") from None
+    if len(content) > limit:
+        raise ValueError(f"{path.name} has more than the limit of {limit / 2**20:.0f} MB: take a part")
+    return content
+
+
+def parse_examples(content: bytes, name: str, limit: int = MAX_FILE_BYTES) -> list[Example]:
+    """Texts with labels from CSV (, or ;), TSV (never quoted, as GLUE writes it) or JSON lines, by `name`'s ending.
+
+    A first row with known names (`TEXT_COLUMNS`, `LABEL_COLUMNS`, and `split` for the part) says which column is which;
+    without one there must be two, and the one with fewer different values is the label. Raises ValueError naming the
+    line at fault.
+
+    >>> parse_examples(b"sentence\\tlabel\\na fine film\\t1\\n", "train.tsv")
+    [Example(text='a fine film', label='1', part='')]
+    """
+    text, ending = decode_text(content, name, limit), Path(name.removesuffix(".gz")).suffix.lower()
+    if ending == ".jsonl":
+        rows = _json_rows(text, name)
+    elif ending in (".csv", ".tsv"):
+        rows = _table_rows(text, name, ending)
+    else:
+        raise ValueError(
+            f"{name}: texts with labels are read from .csv, .tsv and .jsonl; a .txt is a corpus to continue"
+        )
+    if len(rows) > MAX_EXAMPLES:
+        raise ValueError(f"{name} has {len(rows):,} examples; the limit is {MAX_EXAMPLES:,}: take a part")
+    examples = []
+    for line, body, label, part in rows:
+        if not body.strip() or not label.strip():
+            raise ValueError(f"{name}, line {line}: the {'label' if body.strip() else 'text'} is empty")
+        examples.append(Example(body.strip(), label.strip(), part.strip().lower()))
+    if not examples:
+        raise ValueError(f"{name} has a first row and nothing below it: there is nothing to learn from")
+    return examples
+
+
+def _column(names: list[str], known: tuple[str, ...]) -> int | None:
+    lowered = [name.strip().lower() for name in names]
+    return next((lowered.index(name) for name in known if name in lowered), None)
+
+
+Row = tuple[int, str, str, str]  # line, text, label, part
+
+
+def _json_rows(text: str, name: str) -> list[Row]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"{name}, line {number} is no JSON: {error}") from None
+        keys = list(row) if isinstance(row, dict) else []
+        body, label = _column(keys, TEXT_COLUMNS), _column(keys, LABEL_COLUMNS)
+        if body is None or label is None:
+            raise ValueError(f"{name}, line {number}: need an object with a text and a label, as in {JSON_EXAMPLE}")
+        rows.append((number, str(row[keys[body]]), str(row[keys[label]]), str(row.get("split", ""))))
+    return rows
+
+
+JSON_EXAMPLE = '{"text": "a fine film", "label": "good"}'
+
+
+def _table_rows(text: str, name: str, ending: str) -> list[Row]:
+    first = text.lstrip("\n").split("\n", 1)[0]
+    delimiter = "\t" if ending == ".tsv" else max(",;\t", key=first.count)
+    if delimiter == "\t":
+        reader = csv.reader(text.split("\n"), delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(text.split("\n"), delimiter=delimiter, strict=True)
+    try:
+        table = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise ValueError(f"{name}, line {reader.line_num}: {error}") from None
+    width = len(table[0][1])
+    for line, row in table:
+        if len(row) != width:
+            advice = "a text in a .tsv must hold no tab"
+            if delimiter != "\t":
+                advice = f"put a text that holds a {delimiter} in quotes"
+            raise ValueError(f"{name}, line {line} has {len(row)} columns, the first row {width}: {advice}")
+    body, label = _column(table[0][1], TEXT_COLUMNS), _column(table[0][1], LABEL_COLUMNS)
+    if body is not None and label is not None:
+        part = _column(table[0][1], ("split",))
+        return [(line, row[body], row[label], "" if part is None else row[part]) for line, row in table[1:]]
+    if width != 2:
+        found = ", ".join(cell.strip()[:20] for cell in table[0][1])
+        raise ValueError(f"{name}: which column is which? Name them text and label in the first row; found: {found}")
+    kinds = [len({row[i] for _, row in table}) for i in (0, 1)]
+    label = 0 if kinds[0] < kinds[1] else 1
+    return [(line, row[1 - label], row[label], "") for line, row in table]
+
+
+def read_glue(folder: Path) -> tuple[list[Example], list[Example] | None]:
+    """(train, dev) of a folder in GLUE's format: `train.tsv` and, where there is one, `dev.tsv`; .gz too.
+
+    GLUE's test.tsv has no labels and is not read. Raises ValueError where there is no train.tsv.
+    """
+    found = {p: next((f for f in (folder / f"{p}.tsv", folder / f"{p}.tsv.gz") if f.is_file()), None) for p in PARTS}
+    if found["train"] is None:
+        raise ValueError(f"{folder.name} holds no train.tsv (or train.tsv.gz): not a data set in GLUE's format")
+    limit = 8 * MAX_FILE_BYTES  # a folder of this computer, not an upload
+    parts = [
+        None if file is None else parse_examples(read_limited(file, limit), file.name, limit) for file in found.values()
+    ]
+    return parts[0] or [], parts[1]
+
+
+PARTS = ("train", "dev")

@@ -4,11 +4,12 @@ Notation:  T positions · V vocab_size. One text at a time.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from lm_core.fast_tokenizer import Tokenizer
 from lm_core.model import Decoder, KVCache
 from lm_core.ops import REFERENCE, Ops
 from lm_core.sampling import SamplingConfig
@@ -89,3 +90,18 @@ def positions_computed(n_prompt: int, n_new: int, use_cache: bool) -> int:
     if use_cache:
         return n_prompt + n_new - 1
     return n_new * n_prompt + n_new * (n_new - 1) // 2
+
+
+def continuation(
+    model: Decoder, tokenizer: Tokenizer, prompt: str, max_new: int, seed: int, before: Sequence[int] = ()
+) -> str:
+    """The prompt and what the model adds at temperature 0.8, top-p 0.95; `before` are ids that stand before it all.
+
+    Always the same text for the same seed. Raises ValueError for a prompt longer than the context.
+    """
+    start = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    token_ids = [*before, *start, *tokenizer.encode(prompt)]
+    stop = frozenset() if tokenizer.eos_id is None else frozenset([tokenizer.eos_id])
+    sampling = SamplingConfig(temperature=0.8, top_p=0.95)
+    new = list(generate(model, torch.tensor(token_ids), max_new, sampling, stop_ids=stop, seed=seed))
+    return prompt + tokenizer.decode([token for token in new if token not in stop])

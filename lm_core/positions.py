@@ -27,7 +27,8 @@ def sinusoidal_positions(n_positions: int, d_model: int, device: torch.device | 
     """
     if d_model % 2:
         raise ValueError(f"d_model {d_model} is odd: sines and cosines come in pairs")
-    angles = rotary_angles(torch.arange(n_positions, device=device), d_model)
+    frequencies = 1.0 / 10000.0 ** (torch.arange(0, d_model, 2, device=device, dtype=torch.float32) / d_model)
+    angles = torch.arange(n_positions, device=device)[:, None] * frequencies
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
 

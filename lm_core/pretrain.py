@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lm_core import device as devices
@@ -22,6 +21,7 @@ from lm_core.data import TokenStream
 from lm_core.model import Decoder
 from lm_core.optim import SCHEDULES, build_optimizers, set_learning_rate
 from lm_core.training_state import find_state, load_state, save_state
+from lm_core.training_step import accumulate, apply_step, clip, next_token_loss
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,6 @@ class Record:
     validation_loss: float | None = None
 
 
-def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats: −log P(target) averaged over all positions. logits [B T V], targets int [B T].
-
-    >>> round(next_token_loss(torch.zeros(1, 2, 8), torch.tensor([[3, 5]])).item(), 4)  # ln 8
-    2.0794
-    """
-    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
-
-
 @torch.no_grad()
 def validation_loss(model: Decoder, stream: TokenStream, config: PretrainConfig) -> float:
     """Mean loss over the same `validation_batches` windows every time, in nats a token."""
@@ -101,15 +92,16 @@ def train_step(
     model: Decoder, optimizers: list[torch.optim.Optimizer], inputs: Tensor, targets: Tensor, clip_norm: float
 ) -> tuple[Tensor, Tensor]:
     """One step of gradient descent: returns the loss before it and the gradient norm before clipping, both scalars."""
-    with devices.autocast(inputs.device):
-        logits = model(inputs)
-    loss = next_token_loss(logits, targets)
-    loss.backward()
-    grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    for optimizer in optimizers:
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return loss.detach(), grad_norm.detach()
+
+    def compute() -> Tensor:
+        with devices.autocast(inputs.device):
+            logits = model(inputs)
+        return next_token_loss(logits, targets)
+
+    loss = accumulate([compute], [targets.numel()])
+    grad_norm = clip(model.parameters(), clip_norm)
+    apply_step(optimizers)
+    return loss, grad_norm
 
 
 def pretrain(

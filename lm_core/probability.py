@@ -47,6 +47,70 @@ def entropy_bits(probabilities: Tensor) -> Tensor:
     return torch.special.entr(probabilities).sum(dim=-1) * BITS_PER_NAT
 
 
+def cross_entropy(logits: Tensor, targets: Tensor, ignored: int = -100) -> Tensor:
+    """How surprised a model is on average: the mean of `−log P(target)` in nats, over the positions that count.
+
+    logits [.. V], targets int [..] -> a scalar. A position whose target is `ignored` (padding, say) enters neither the
+    sum nor the count. NaN where nothing counts.  `log_softmax` first, never the log of a softmax: that is −inf soon.
+
+    >>> round(cross_entropy(torch.zeros(3, 4), torch.tensor([1, 0, -100])).item(), 4)  # ln 4
+    1.3863
+    """
+    counted = targets != ignored
+    picked = targets.masked_fill(~counted, 0)[..., None]
+    nats = -log_softmax(logits).gather(-1, picked).squeeze(-1)
+    return torch.where(counted, nats, 0).sum() / counted.sum()
+
+
+def sequence_log_prob(token_ids: Tensor, logits: Tensor) -> Tensor:
+    """The chain rule: `log P(w_1 … w_n | w_0) = Σ_t log P(w_t | w_<t)` in nats, read off one forward pass.
+
+    token_ids int [T], logits [T V] of the same tokens: row t − 1 predicts token t -> a scalar.
+
+    >>> round(sequence_log_prob(torch.tensor([0, 2, 1]), torch.zeros(3, 4)).item(), 4)  # two tokens at ¼ each
+    -2.7726
+    """
+    log_probs = log_softmax(logits[:-1])
+    return log_probs.gather(-1, token_ids[1:, None]).sum()
+
+
+def perplexity_of(log_probs: Tensor) -> float:
+    """As undecided as among this many equally likely tokens: `exp(−mean log P)`. log_probs [N] in nats, N ≥ 1.
+
+    >>> round(perplexity_of(torch.log(torch.tensor([0.5, 0.125]))), 4)
+    4.0
+    """
+    return math.exp(-float(log_probs.double().mean()))
+
+
+def bits_per_byte_of(log_probs: Tensor, text: str) -> float:
+    """What a text costs a byte: `−Σ log2 P / bytes`, its bytes in UTF-8. log_probs [N] in nats.
+
+    Unlike perplexity it is comparable between tokenizers: all divide by the same bytes. Raises ValueError for an
+    empty text.
+
+    >>> round(bits_per_byte_of(torch.log(torch.tensor([0.25, 0.25])), "é"), 4)
+    2.0
+    """
+    n_bytes = len(text.encode())
+    if n_bytes == 0:
+        raise ValueError("bits per byte of an empty text is not defined")
+    return -float(log_probs.double().sum()) / math.log(2) / n_bytes
+
+
+def next_token_nats(logits: Tensor, token_ids: Tensor) -> Tensor:
+    """The loss of a causal model on whole texts: each row of logits is held against the token AFTER it.
+
+    logits [B T V] of the texts token_ids int [B T], T ≥ 2 -> the mean of −log P in nats over B·(T − 1) predictions, a
+    scalar. The last row predicts a token that is not there, and the first token is predicted by nobody.
+
+    >>> logits = torch.tensor([[[0.0, 9.0], [9.0, 0.0], [0.0, 0.0]]])  # after the first token 1, then 0
+    >>> round(next_token_nats(logits, torch.tensor([[0, 1, 0]])).item(), 4)
+    0.0001
+    """
+    return cross_entropy(logits[:, :-1], token_ids[:, 1:])
+
+
 @dataclass(frozen=True)
 class SequenceScore:
     """What a causal model makes of one text. `first` is the first position that was scored.

@@ -7,6 +7,7 @@ so a run that is killed while saving keeps its last whole one.
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from torch import Tensor, nn
 
 
 def save_state(folder: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], facts: dict[str, Any]) -> None:
-    """Write model, optimizer moments and `facts` (step, seed, losses ... : JSON) to `folder`, replacing it whole."""
-    tensors = {f"model.{name}": p.detach().contiguous().cpu() for name, p in model.named_parameters()}
+    """Write what learns, optimizer moments and `facts` (step, seed, losses ... : JSON) to `folder`, replacing it whole.
+
+    Frozen parameters are not written: they are those of the model that the run began with.
+    """
+    tensors = {f"model.{name}": p.detach().contiguous().cpu() for name, p in _learned(model)}
     for i, optimizer in enumerate(optimizers):
         for j, slots in optimizer.state_dict()["state"].items():
             for slot, value in slots.items():
@@ -39,10 +43,20 @@ def save_state(folder: Path, model: nn.Module, optimizers: list[torch.optim.Opti
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _learned(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
+
+
 def find_state(folder: Path) -> Path | None:
     """Where the last whole state lies, or None: `folder`, or `<folder>.old` after a kill between two renames."""
     places = (folder, folder.with_name(folder.name + ".old"))
     return next((place for place in places if (place / "state.json").exists()), None)
+
+
+def read_facts(place: Path) -> dict[str, Any]:
+    """The facts of a state that `find_state` found."""
+    facts: dict[str, Any] = json.loads((place / "state.json").read_text(encoding="utf-8"))
+    return facts
 
 
 @torch.no_grad()
@@ -56,7 +70,7 @@ def load_state(folder: Path, model: nn.Module, optimizers: list[torch.optim.Opti
     if found_in is None:
         raise FileNotFoundError(f"no saved state in {folder.name}")
     tensors = load_file(found_in / "state.safetensors")
-    for name, parameter in model.named_parameters():
+    for name, parameter in _learned(model):
         saved = tensors.get(f"model.{name}")
         if saved is None or saved.shape != parameter.shape:
             found = "nothing" if saved is None else str(tuple(saved.shape))
@@ -69,5 +83,4 @@ def load_state(folder: Path, model: nn.Module, optimizers: list[torch.optim.Opti
                 _, _, index, slot = key.split(".")
                 state.setdefault(int(index), {})[slot] = value
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    facts: dict[str, Any] = json.loads((found_in / "state.json").read_text(encoding="utf-8"))
-    return facts
+    return read_facts(found_in)

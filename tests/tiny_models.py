@@ -37,6 +37,11 @@ def llama(**changes: Any) -> DecoderConfig:
     return llama_config(**(sizes | changes))
 
 
+def deep() -> DecoderConfig:
+    """SmolLM2 135M in layers and heads: 30 layers of 9 heads that share 3 keys and values; 9 · Dh is not D."""
+    return llama(n_layers=30, n_heads=9, n_kv_heads=3, d_head=4, d_model=20)
+
+
 def save(folder: Path, config: DecoderConfig | EncoderConfig, vocab_size: int | None = 290, seed: int = 7) -> Path:
     """Write a random model of this shape, with a tokenizer of `vocab_size` tokens, or without."""
     torch.manual_seed(seed)

@@ -13,6 +13,7 @@ from lab.theme import Role, palette
 
 # Blue, orange and green mean query, key and value: a series takes one only when the caller says so.
 _SERIES_ROLES: tuple[Role, ...] = ("weights", "neutral", "loss", "masked")
+NUMBER_ROOM = 0.2  # of the axis: room for the number beside a bar below zero
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -31,7 +32,8 @@ def bars(
     """Horizontal bars in the order given, the first on top (next-token probabilities), each with its number.
 
     labels: n texts, shown as they are. values: [n] finite floats. `highlight` are indices drawn in full strength when
-    there are any; the rest is then paler. `value_range` fixes the axis.
+    there are any; the rest is then paler. `value_range` fixes the axis; below zero it is widened where the number of
+    a bar would lie over its label.
 
     Raises:
         ValueError: lengths differ, a value is not finite, a highlighted index is none, or no range is one.
@@ -64,7 +66,10 @@ def bars(
         )
     )
     framed(figure, alt=alt, dark=dark, height=40 + 28 * len(rows), columns=("label", "value"))
-    figure.update_xaxes(range=checked_range("value_range", value_range), title_text=literal(value_title))
+    fixed = checked_range("value_range", value_range)
+    if fixed is not None and heights.size and heights.min() < 0:
+        fixed = [min(fixed[0], float(heights.min()) - NUMBER_ROOM * (fixed[1] - fixed[0])), fixed[1]]
+    figure.update_xaxes(range=fixed, title_text=literal(value_title))
     figure.update_yaxes(
         tickvals=rows,
         ticktext=shown,

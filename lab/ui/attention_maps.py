@@ -85,7 +85,7 @@ def vector_map(
     """Rows of numbers, one a token: signed, so white in the middle; a click chooses token and number."""
     labels = reading.labels if rows is None else rows
     columns = [str(c + 1) for c in range(values.shape[1])]
-    reach = float(np.abs(values).max())
+    reach = colour_reach(values)
 
     def choose(cell: tuple[int, int]) -> None:
         if cell[0] < reading.n_tokens and rows is None:
@@ -98,6 +98,27 @@ def vector_map(
         row_role="q" if rows is None else "neutral", col_role="neutral", key=f"map_{name}", on_select=choose,
         alt=text("self_attention.rows_alt", name=title, columns=len(columns)),
     )  # fmt: skip
+    say_outliers(values, reach)
+
+
+def colour_reach(values: Array) -> float:
+    """From which number on, up or down, the colours of a signed map are full: its largest, unless a few numbers dwarf
+    all others, as they do in the stream of large models, and would leave the rest of the map pale.
+
+    >>> colour_reach(np.array([-1.0, 0.5, 2.0])), round(colour_reach(np.append(np.full(999, 0.1), 50.0)), 6)
+    (2.0, 0.4)
+    """
+    sizes = np.abs(values)
+    largest, usual = float(sizes.max()), 4 * float(np.quantile(sizes, 0.95))  # of a bell curve: 8 deviations
+    return usual if 0 < usual < largest / 1.5 else largest
+
+
+def say_outliers(values: Array, reach: float) -> None:
+    """A line under a map in which some numbers are beyond the colours."""
+    if (largest := float(np.abs(values).max())) > reach:
+        n = int((np.abs(values) > reach).sum())
+        words = {"n": f"{n:,}", "total": f"{values.size:,}", "largest": f"{largest:.1f}", "reach": f"{reach:.2g}"}
+        st.caption(text("self_attention.outliers", **words))
 
 
 def chosen_column(name: str, count: int) -> int:

@@ -15,7 +15,7 @@ from lab.theme import Role
 from lab.ui import block_numbers as numbers
 from lab.ui import components, panels, view
 from lab.ui.attention_formulas import number, signed
-from lab.ui.attention_maps import chosen_column
+from lab.ui.attention_maps import chosen_column, colour_reach, say_outliers
 from lab.ui.charts import chart
 from lab.ui.panels import tex, tex_name, word
 from lab.ui.reading import Reading
@@ -177,11 +177,13 @@ def norm_figures(r: Reading) -> None:
         table = np.stack([rows.mean(axis=1), table[0], divided.mean(axis=1), table[1]])
         kinds = [t("mean_before"), kinds[0], t("mean_after"), kinds[1]]
     panels.figure_head(t("sizes"), figures.matrix_csv(table, kinds, r.labels), "sizes")
+    reach = colour_reach(table)
     components.matrix(
-        table, kinds, r.labels, selected=(len(kinds) - 1, i), scale="diverging", role="neutral",
-        row_role="neutral", col_role="q", decimals=2, key="map_sizes", alt=t("sizes_alt"),
+        table, kinds, r.labels, selected=(len(kinds) - 1, i), vmin=-reach, vmax=reach, scale="diverging",
+        role="neutral", row_role="neutral", col_role="q", decimals=2, key="map_sizes", alt=t("sizes_alt"),
         on_select=lambda cell: view.put("q", cell[1]),
     )  # fmt: skip
+    say_outliers(table, reach)
     st.caption(t("sizes_note", least=f"{float(weight.min()):.2f}", largest=f"{float(weight.max()):.2f}"))
 
 

@@ -11,7 +11,7 @@ from lab.ui import components, panels, view
 from lab.ui.charts import chart
 from lab.ui.panels import tex, tex_name, tex_sum
 from lab.ui.token_panels import Cut, t
-from lab.vocabulary import Neighbours, VocabularyMap
+from lab.vocabulary import MOST_MAPPED, Neighbours, VocabularyMap
 
 MOST_COLUMNS = 256  # numbers of a row drawn at once: beyond, a cell is hard to point at
 
@@ -181,10 +181,12 @@ def map_figure(cut: Cut, seen: VocabularyMap, wanted: str) -> None:
     found = matches(seen.labels, wanted)
     here = cut.token_id if cut.token_id < len(seen.labels) else None
     first, second = (100 * share for share in seen.explained)
+    n = len(seen.labels)
+    title = t("map_title") if n < MOST_MAPPED else t("map_title_first", n=f"{n:,}")
     chart(
         figures.scatter, seen.coordinates, seen.labels, found=found, chosen=here,
         x_title=t("axis", n=1, share=f"{first:.1f}"), y_title=t("axis", n=2, share=f"{second:.1f}"),
-        alt=t("map_alt", n=len(seen.labels), found=len(found), token=cut.label), title=t("map_title"), file="map",
+        alt=t("map_alt", n=n, found=len(found), token=cut.label), title=title, file="map",
     )  # fmt: skip
     st.caption(t("found", n=len(found)) if wanted.strip() else t("map_hint"))
 

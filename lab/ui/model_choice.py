@@ -12,7 +12,10 @@ FOLDER = "folder"
 NO_FOLDER = "folder:"  # the entry for a folder is chosen, and no path typed yet
 LONGEST_PATH = 500
 MENU = "model_menu"
-LABELS = {"bundled:shiren": "shiren 诗人"}  # where a bundled model has more than its folder's name
+LABELS = {  # where a model has more than its folder's name
+    "bundled:shiren": "shiren 诗人",
+    "kept:smollm2-135m-instruct": "SmolLM2 Instruct",
+}
 _FOLLOWED = "model.followed"  # what stands in the menu because nobody has chosen: it follows the language
 # How large numbers are spoken in each language: (from, unit), the largest first.
 UNITS = {"en": ((1e9, " B"), (1e6, " M")), "zh": ((1e8, " 亿"), (1e4, " 万"))}
@@ -68,7 +71,12 @@ def _labels() -> dict[str, str]:
     names = sorted(models.bundled() or [usual], key=lambda name: name != usual)
     labels = {name: LABELS.get(name, name.removeprefix("bundled:")) for name in names}
     labels |= models.on_hub()
+    labels |= {name: text("model.kept", name=_kept_label(name)) for name in models.kept()}
     return labels | ({FOLDER: text("controls.folder")} if models.folders_allowed() else {})
+
+
+def _kept_label(name: str) -> str:
+    return LABELS.get(name, name.removeprefix("kept:"))
 
 
 def _folder() -> str:

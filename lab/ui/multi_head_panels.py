@@ -17,7 +17,7 @@ from lab.language import text
 from lab.lessons import Markdown
 from lab.theme import Role
 from lab.ui import components, panels, view
-from lab.ui.attention_maps import chosen_column
+from lab.ui.attention_maps import chosen_column, colour_reach, say_outliers
 from lab.ui.charts import chart
 from lab.ui.reading import Reading
 from lab.ui.small_multiples import pooling, small_multiples
@@ -220,7 +220,7 @@ def _known(model: str, token_id: int) -> str:
 def _rows_of_heads(r: Reading, values: Array, rows: list[str], role: Role, title: str, key: str, alt: str) -> None:
     """A vector a head, one under the other; a click chooses the head."""
     columns = [str(c + 1) for c in range(values.shape[1])]
-    reach = float(np.abs(values).max())
+    reach = colour_reach(values)
 
     def choose(cell: tuple[int, int]) -> None:
         view.put("head", cell[0])
@@ -232,6 +232,7 @@ def _rows_of_heads(r: Reading, values: Array, rows: list[str], role: Role, title
         scale="diverging", role=role, decimals=2, row_role="neutral", col_role="neutral", key=f"map_{key}", alt=alt,
         on_select=choose,
     )  # fmt: skip
+    say_outliers(values, reach)
 
 
 def concat_map(r: Reading) -> None:

@@ -106,3 +106,11 @@ def test_wrong_input_is_named() -> None:
         line([0, 1], {"a": [1, 2]}, alt="x", y_range=(2, 2))
     with pytest.raises(ValueError, match="at least one value"):
         histogram({"a": []}, alt="x")
+
+
+def test_bars_below_zero_leave_room_for_their_numbers() -> None:
+    """Or the number of a short bar would lie over the label beside it; without one the range stays as it was asked."""
+    wide = bars(["a", "b"], [-0.1, 0.9], alt="x", value_range=(-0.13, 1.0))
+    assert wide.layout.xaxis.range[1] == 1.0 and wide.layout.xaxis.range[0] < -0.1 - 0.15 * 1.13
+    kept = bars(["a", "b"], [0.1, 0.9], alt="x", value_range=(-0.13, 1.0))
+    assert tuple(kept.layout.xaxis.range) == (-0.13, 1.0)

@@ -251,3 +251,16 @@ def test_dividing_by_the_root_of_d_head_keeps_the_variance_of_scores_at_one() ->
         trace = attend(q, k, k)
         assert trace.scores.var() == pytest.approx(d_head, rel=0.05)
         assert trace.scaled.var() == pytest.approx(1.0, rel=0.05)
+
+
+def test_under_autocast_on_a_cpu_attention_is_computed_in_float32() -> None:
+    """Its bfloat16 gradients are slow there: the inputs are rounded by the layer before, the attention is not."""
+    random = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 7, 4, generator=random).bfloat16().requires_grad_() for _ in range(3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = fused_attend(q, k, v, is_causal=True)
+    assert out.dtype == torch.float32
+    out.sum().backward()
+    assert q.grad is not None and q.grad.dtype == torch.bfloat16
+    exact = fused_attend(q.float(), k.float(), v.float(), is_causal=True)
+    assert torch.equal(out, exact)

@@ -18,10 +18,8 @@ from unittest import mock
 
 import pytest
 import torch
-import torch.nn.functional as F
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers.models.llama import modeling_llama
 
 from lm_core.checkpoint import load_pretrained, resolve, save_pretrained
 from lm_core.checkpoint_config import config_from_hugging_face, config_to_hugging_face
@@ -34,6 +32,7 @@ from lm_core.model import Decoder
 from lm_core.positions import RopeScaling
 from lm_core.safetensors_file import read_header, read_tensor
 from lm_core.tokenizer import train_bpe
+from tests.honest_float64 import honest_float64
 from tests.support import ROOT
 
 GPT2 = {"n_embd": 12, "n_head": 3, "n_layer": 2, "n_positions": 19, "vocab_size": 61, "bos_token_id": 0,
@@ -97,23 +96,6 @@ def _make(name: str, folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     return model
 
 
-@contextmanager
-def _honest_float64() -> Iterator[None]:
-    """transformers' Llama computes its softmax and its RMSNorm in float32 even in a float64 model. To compare to 1e-9
-    they must keep float64: softmax loses its `dtype=float32`, the norm becomes torch's own.
-    """
-    softmax = F.softmax
-
-    def keep_dtype(x: torch.Tensor, dim: int = -1, dtype: Any = None) -> torch.Tensor:
-        return softmax(x, dim=dim)
-
-    def norm(self: Any, x: torch.Tensor) -> torch.Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.variance_epsilon)
-
-    with mock.patch.object(F, "softmax", keep_dtype), mock.patch.object(modeling_llama.LlamaRMSNorm, "forward", norm):
-        yield
-
-
 def _gap(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     assert ours.shape == theirs.shape
     return (ours - theirs).abs().max().item()
@@ -132,7 +114,7 @@ def test_decoder_equals_transformers(name: str, dtype: torch.dtype, tmp_path: Pa
     theirs = _make(name, tmp_path, dtype)
     ours = load_pretrained(tmp_path, dtype=dtype).model
     assert isinstance(ours, Decoder)
-    with _honest_float64():
+    with honest_float64():
         expected = theirs(TOKENS, output_hidden_states=True, output_attentions=True)
     trace, limit = ours.trace(TOKENS), TOLERANCE[dtype]
     assert expected.logits.abs().max() > 0.5, "a model whose logits are nearly 0 compares nothing"

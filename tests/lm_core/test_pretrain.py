@@ -284,8 +284,8 @@ def test_a_state_that_does_not_fit_or_is_not_there(tmp_path: Path) -> None:
 
 
 def test_unknown_optimizer() -> None:
-    with pytest.raises(ValueError, match="unknown optimizer 'sgd': use adamw or muon"):
-        _run(replace(CONFIG, optimizer="sgd"))
+    with pytest.raises(ValueError, match="unknown optimizer 'lion': use one of sgd, momentum, adam, adamw, muon"):
+        _run(replace(CONFIG, optimizer="lion"))
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_unknown_optimizer() -> None:
         ({"lr": math.nan}, "lr must be a positive number, not nan"),
         ({"muon_lr": math.inf}, "muon_lr must be a positive number, not inf"),
         ({"clip_norm": -1.0}, r"clip_norm must be a positive number, not -1\.0"),
-        ({"schedule": "linear"}, "unknown schedule 'linear': use one of cosine, wsd"),
+        ({"schedule": "step"}, "unknown schedule 'step': use one of cosine, wsd, constant, linear"),
     ],
 )
 def test_impossible_settings_are_refused_with_their_numbers(settings: dict[str, Any], message: str) -> None:

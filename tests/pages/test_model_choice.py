@@ -235,3 +235,29 @@ def test_until_somebody_chooses_the_model_follows_the_language(tmp_path: Path) -
     app.session_state["lang"] = "zh"
     assert app.run().session_state["name"] == USUAL
     assert visit("zh", model=USUAL).session_state["name"] == USUAL, "and so does what a link names"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_model_kept_in_the_home(language: str, tmp_path: Path, hub: fake_hub.FakeHub) -> None:
+    """A folder of LM_LAB_HOME/models is offered by name, on a shared server too; nothing else there is."""
+    tiny_models.save(tmp_path / "models" / "smollm2-135m-instruct", tiny_models.llama())
+    tiny_models.save(tmp_path / "models" / "<b>x", tiny_models.llama())
+    tiny_models.save(tmp_path / "elsewhere", tiny_models.llama())
+    (tmp_path / "models" / "empty").mkdir()
+    label = text("model.kept", language=language, name="SmolLM2 Instruct")
+    app = visit(language)
+    assert menu(app) == ["storyteller", "Tiny *1*", label, strings(language)["controls.folder"]]
+    choose(app, label)
+    assert not app.exception and app.session_state["name"] == "kept:smollm2-135m-instruct"
+    assert app.query_params["model"] == "kept:smollm2-135m-instruct"
+    assert visit(language, model="kept:smollm2-135m-instruct").session_state["name"] == "kept:smollm2-135m-instruct"
+
+
+def test_only_kept_models_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_models.save(tmp_path / "models" / "good", tiny_models.llama())
+    tiny_models.save(tmp_path / "elsewhere", tiny_models.llama())
+    monkeypatch.setenv("LM_LAB_MODE", "shared")
+    assert visit(model="kept:good").session_state["name"] == "kept:good"
+    for asked in ("kept:../elsewhere", "kept:", "kept:..", "kept:nothing", f"folder:{tmp_path / 'elsewhere'}"):
+        assert not models.is_allowed(asked)
+        assert visit(model=asked).session_state["name"] == USUAL

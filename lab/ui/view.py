@@ -33,7 +33,6 @@ _KEYS = (
     "block_neuron", "block_token", "block_scope", "block_when", "block_rate", "block_length",
     "tokens_merge", "tokens_near", "tokens_id", "tokens_find",
     *SAMPLING,
-    *SAMPLING,
     *CHAIN,
     "masking_kind", "masking_size", "masking_cells", "masking_side", "masking_rule", "masking_second", "masking_third",
     "masking_row", "masking_pair", "masking_raise", "masking_lower", "masking_new", "masking_at", "masking_packing",

@@ -47,7 +47,7 @@ SLIDERS = {
 
 def open_prompt(model: str) -> Prompt:
     """The text field and the model's reading of it; a clear message and a stop where it cannot be read."""
-    sentence = sentence_box()
+    sentence = sentence_box(model)
     if traces.is_blank(sentence):
         st.info(text("trouble.blank"))
         st.stop()

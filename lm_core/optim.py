@@ -67,7 +67,7 @@ SCHEDULES = {
 
 def is_matrix_inside(name: str, parameter: nn.Parameter) -> bool:
     """Whether this is one of the matrices between embedding and logits: what Muon is meant for."""
-    return parameter.dim() == 2 and not name.startswith(("embed_", "unembed"))
+    return parameter.dim() == 2 and not name.startswith(("embed_", "unembed", "next_sentence"))
 
 
 def build_optimizers(

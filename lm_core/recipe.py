@@ -8,23 +8,28 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from lm_core.checkpoint import load_pretrained
-from lm_core.config import DecoderConfig, gpt2_config, llama_config
+from lm_core.checkpoint import load_pretrained, resolve
+from lm_core.config import DecoderConfig, EncoderConfig, gpt2_config, llama_config
 from lm_core.data import SEPARATOR, Document, TokenStream, is_held_out, passages, read_documents
+from lm_core.encoder import Encoder
+from lm_core.encoder_rows import Frame, SentenceStream
+from lm_core.masked_language import MaskedRows, MaskingConfig, masked_language_loss
 from lm_core.model import Decoder
-from lm_core.pretrain import PretrainConfig, Record, pretrain
+from lm_core.pretrain import Batches, LossOf, PretrainConfig, Record, causal_loss, pretrain
+from lm_core.token_kinds import TokenKinds
 from lm_core.tokenizer import BPETokenizer, train_bpe
-from lm_core.tokenizer_files import load_tokenizer, save_tokenizer_json
+from lm_core.tokenizer_files import for_encoder, load_tokenizer, save_tokenizer_json
 from lm_core.training_state import find_state
 
-FAMILIES: dict[str, Callable[..., DecoderConfig]] = {"gpt2": gpt2_config, "llama": llama_config}
+ModelConfig = DecoderConfig | EncoderConfig
+FAMILIES: dict[str, Callable[..., ModelConfig]] = {"gpt2": gpt2_config, "llama": llama_config, "bert": EncoderConfig}
 
 
 @dataclass(frozen=True)
@@ -45,16 +50,21 @@ class Recipe:
     """Everything that decides what a model becomes. `held_out` is the share of books kept for choosing settings.
 
     `start` names an earlier run, a folder beside this one's: its tokenizer and its finished weights are gone on from.
+    `tokenizer_of` names a model whose tokenizer is taken instead of a new one. An encoder (family "bert") adds BERT's
+    special tokens to it and learns by `masking`. With `embeddings_of_it` its first token vectors are that model's too.
     """
 
     name: str
     sources: tuple[Source, ...]
     held_out: float
     tokenizer_vocab: int
-    model: DecoderConfig
+    model: ModelConfig
     train: PretrainConfig
     prompts: tuple[str, ...]
     start: str | None = None
+    tokenizer_of: str | None = None
+    embeddings_of_it: bool = False
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -73,6 +83,9 @@ def read_recipe(path: Path) -> Recipe:
             train=PretrainConfig(**raw["train"]),
             prompts=tuple(raw.get("prompts", ())),
             start=raw.get("start"),
+            tokenizer_of=raw["tokenizer"].get("of"),
+            embeddings_of_it=raw["tokenizer"].get("embeddings_too", False),
+            masking=MaskingConfig(**raw.get("masking", {})),
         )
     except KeyError as error:
         raise ValueError(f"{path.name}: missing or unknown entry {error}") from error
@@ -95,6 +108,20 @@ def source_hashes(recipe: Recipe, data: Path) -> dict[str, str]:
     return {s.path: hashlib.sha256((data / s.path).read_bytes()).hexdigest() for s in recipe.sources}
 
 
+def _new_tokenizer(recipe: Recipe, training_text: list[str]) -> BPETokenizer:
+    """Trained on the recipe's text, or taken from the model that it names."""
+    encoder = isinstance(recipe.model, EncoderConfig)
+    if recipe.tokenizer_of is None:
+        n_added = 4 if encoder else 0
+        tokenizer = train_bpe(training_text, recipe.tokenizer_vocab - n_added, [SEPARATOR])
+    else:
+        tokenizer = load_tokenizer(resolve(recipe.tokenizer_of))
+    tokenizer = for_encoder(tokenizer) if encoder else tokenizer
+    if tokenizer.vocab_size > recipe.tokenizer_vocab:
+        raise ValueError(f"vocab_size {recipe.tokenizer_vocab} is too small: the tokenizer has {tokenizer.vocab_size}")
+    return tokenizer
+
+
 def prepare(recipe: Recipe, data: Path, out: Path) -> tuple[BPETokenizer, TokenStream, TokenStream]:
     """Tokenizer and the two token streams, made on the first call and read back from `out` afterwards."""
     out.mkdir(parents=True, exist_ok=True)
@@ -105,7 +132,7 @@ def prepare(recipe: Recipe, data: Path, out: Path) -> tuple[BPETokenizer, TokenS
             save_tokenizer_json(load_tokenizer(_finished(recipe, out)), out)
         elif not tokenizer_file.exists():
             training_text = [document.text for document, held_out, _ in rows if not held_out]
-            save_tokenizer_json(train_bpe(training_text, recipe.tokenizer_vocab, [SEPARATOR]), out)
+            save_tokenizer_json(_new_tokenizer(recipe, training_text), out)
         tokenizer = load_tokenizer(out)
         for file, wanted in ((train_file, False), (selection_file, True)):
             ids: list[int] = []
@@ -131,22 +158,57 @@ def _finished(recipe: Recipe, out: Path) -> Path:
     return folder
 
 
-def first_model(recipe: Recipe, out: Path) -> Decoder:
+def first_model(recipe: Recipe, out: Path) -> Decoder | Encoder:
     """The model before the first step: random weights (the same for the same seed), or those of the run `start`.
 
     Raises ValueError when that run's model has another shape.
     """
     if recipe.start is None:
-        return Decoder(recipe.model).init_weights(torch.Generator().manual_seed(recipe.train.seed))
+        model = Encoder(recipe.model) if isinstance(recipe.model, EncoderConfig) else Decoder(recipe.model)
+        model.init_weights(torch.Generator().manual_seed(recipe.train.seed))
+        return _with_embeddings(model, recipe.tokenizer_of) if recipe.embeddings_of_it else model
     loaded = load_pretrained(_finished(recipe, out), trainable=True)
-    if not isinstance(loaded.model, Decoder) or loaded.model.config != recipe.model:
+    if loaded.model.config != recipe.model:
         raise ValueError(f"the model of run {recipe.start!r} has another shape than {recipe.name} asks for")
     return loaded.model.train()
 
 
-def train_recipe(recipe: Recipe, data: Path, out: Path, device: torch.device) -> Iterator[tuple[Record, Decoder]]:
+@torch.no_grad()
+def _with_embeddings(model: Decoder | Encoder, donor: str | None) -> Decoder | Encoder:
+    """Copy the token vectors of another model with the same tokenizer; tokens that it lacks keep their random ones.
+
+    Raises ValueError when there is no such model, or its vectors have another width.
+    """
+    if donor is None:
+        raise ValueError("embeddings_too needs a model to take them from: [tokenizer] of = …")
+    theirs, ours = load_pretrained(resolve(donor)).model.embed_tokens.weight, model.embed_tokens.weight
+    if theirs.shape[1] != ours.shape[1] or theirs.shape[0] > ours.shape[0]:
+        raise ValueError(f"the embeddings of {donor} are {tuple(theirs.shape)}, this model's {tuple(ours.shape)}")
+    ours[: len(theirs)] = theirs
+    return model
+
+
+def objective(
+    recipe: Recipe, tokenizer: BPETokenizer, train: TokenStream, selection: TokenStream
+) -> tuple[Batches, Batches, LossOf]:
+    """What the model of a recipe learns from: batches to train on, batches to choose settings on, and the loss.
+
+    An encoder is judged on hidden words alone: the rows for choosing settings hold no pairs.
+    """
+    if isinstance(recipe.model, DecoderConfig):
+        return train, selection, causal_loss
+    kinds, frame = TokenKinds.of(tokenizer), Frame.of(tokenizer.special_tokens)
+    rows = MaskedRows(SentenceStream(train.token_ids, kinds), frame, recipe.masking)
+    judged = MaskedRows(SentenceStream(selection.token_ids, kinds), frame, replace(recipe.masking, pair_share=0.0))
+    return rows, judged, masked_language_loss
+
+
+def train_recipe(
+    recipe: Recipe, data: Path, out: Path, device: torch.device
+) -> Iterator[tuple[Record, Decoder | Encoder]]:
     """Run or resume the recipe; every record also goes to `out/log.jsonl`."""
-    _, train, selection = prepare(recipe, data, out)
+    tokenizer, train, selection = prepare(recipe, data, out)
+    batches, judged, loss_of = objective(recipe, tokenizer, train, selection)
     model = first_model(recipe, out).to(device)
     facts: dict[str, Any] = {"recipe": recipe.name, "train_tokens": len(train)}
     state = out / "state"
@@ -156,7 +218,7 @@ def train_recipe(recipe: Recipe, data: Path, out: Path, device: torch.device) ->
     kept = log.read_text().splitlines()[:done] if log.exists() else []  # drop what a killed run wrote past its save
     log.write_text("".join(line + "\n" for line in kept))
     with log.open("a", encoding="utf-8") as file:
-        for record in pretrain(model, train, selection, recipe.train, state, facts):
+        for record in pretrain(model, batches, judged, recipe.train, state, facts, loss_of):
             file.write(json.dumps({k: v for k, v in vars(record).items() if v is not None}) + "\n")
             file.flush()
             yield record, model

@@ -23,11 +23,13 @@ class MaskingConfig:
 
     select_share of the words is asked for; pair_share of the rows are pairs, for the next-sentence head; short_share
     of the batches have rows of a quarter of the length, and four times as many: a learner's sentence is short.
+    neighbours_first: whether the first layer's heads begin by looking at neighbours (`neighbour_heads`).
     """
 
     select_share: float = 0.15
     pair_share: float = 0.0
     short_share: float = 0.3
+    neighbours_first: bool = False
 
     def __post_init__(self) -> None:
         for name in ("select_share", "pair_share", "short_share"):

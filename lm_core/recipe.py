@@ -22,6 +22,7 @@ from lm_core.encoder import Encoder
 from lm_core.encoder_rows import Frame, SentenceStream
 from lm_core.masked_language import MaskedRows, MaskingConfig, masked_language_loss
 from lm_core.model import Decoder
+from lm_core.neighbour_heads import look_at_neighbours
 from lm_core.pretrain import Batches, LossOf, PretrainConfig, Record, causal_loss, pretrain
 from lm_core.token_kinds import TokenKinds
 from lm_core.tokenizer import BPETokenizer, train_bpe
@@ -165,8 +166,12 @@ def first_model(recipe: Recipe, out: Path) -> Decoder | Encoder:
     """
     if recipe.start is None:
         model = Encoder(recipe.model) if isinstance(recipe.model, EncoderConfig) else Decoder(recipe.model)
-        model.init_weights(torch.Generator().manual_seed(recipe.train.seed))
-        return _with_embeddings(model, recipe.tokenizer_of) if recipe.embeddings_of_it else model
+        generator = torch.Generator().manual_seed(recipe.train.seed)
+        model.init_weights(generator)
+        model = _with_embeddings(model, recipe.tokenizer_of) if recipe.embeddings_of_it else model
+        if recipe.masking.neighbours_first and isinstance(model, Encoder):
+            return look_at_neighbours(model, generator)
+        return model
     loaded = load_pretrained(_finished(recipe, out), trainable=True)
     if loaded.model.config != recipe.model:
         raise ValueError(f"the model of run {recipe.start!r} has another shape than {recipe.name} asks for")
@@ -176,7 +181,6 @@ def first_model(recipe: Recipe, out: Path) -> Decoder | Encoder:
 @torch.no_grad()
 def _with_embeddings(model: Decoder | Encoder, donor: str | None) -> Decoder | Encoder:
     """Copy the token vectors of another model with the same tokenizer; tokens that it lacks keep their random ones.
-
     Raises ValueError when there is no such model, or its vectors have another width.
     """
     if donor is None:

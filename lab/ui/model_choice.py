@@ -59,7 +59,7 @@ def choose() -> str:
 
 def _labels() -> dict[str, str]:
     """What the menu holds: name -> label, in the language of the session."""
-    labels = {name: name.removeprefix("bundled:") for name in models.bundled() or [models.DEFAULT]}
+    labels = {name: name.removeprefix("bundled:") for name in models.causal() or [models.DEFAULT]}
     labels |= models.on_hub()
     return labels | ({FOLDER: text("controls.folder")} if models.folders_allowed() else {})
 

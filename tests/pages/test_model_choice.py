@@ -216,3 +216,17 @@ def test_a_click_elsewhere_does_not_end_the_download(hub: fake_hub.FakeHub) -> N
     assert visit().session_state["name"] == USUAL and not download.ended.is_set()
     assert download.ended.wait(30) and download.folder is not None
     assert not [t for t in threading.enumerate() if t.name == f"download {NAME}" and t.is_alive() and t.join(5)]
+
+
+def test_an_encoder_is_no_choice_for_lessons_on_reading_from_left_to_right(tmp_path: Path) -> None:
+    """It stays a bundled model, which lessons about encoders open by name; menu and links do not give it to others."""
+    tiny_models.save(tmp_path / "bundled" / "an-encoder", tiny_models.bert())
+    tiny_models.save(tmp_path / "bundled" / "other", tiny_models.llama())
+    (tmp_path / "bundled" / "broken").mkdir()
+    (tmp_path / "bundled" / "broken" / "config.json").write_text("{")
+    encoder = "bundled:an-encoder"
+    assert encoder in models.bundled() and models.is_allowed(encoder)
+    assert models.causal() == [USUAL, "bundled:broken", "bundled:other"]
+    app = visit(model=encoder)
+    assert not app.exception and app.session_state["name"] == USUAL and app.query_params == {}
+    assert menu(app)[:3] == ["storyteller", "broken", "other"]

@@ -228,6 +228,7 @@ def test_the_tokenizer_is_framed_and_loads_everywhere(recipe: Recipe, tmp_path: 
     text = "Here is a book."
     assert theirs(text)["input_ids"] == ours.encode(text) == [frame.cls, *tokenizer.encode(text), frame.sep]
     assert (theirs.mask_token_id, theirs.pad_token_id) == (frame.mask, frame.pad)
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["pad_token_id"] == frame.pad
     pair = theirs("It", " is")
     assert pair["token_type_ids"] == [0] * pair["input_ids"].index(frame.sep) + [0] + [1] * 2
     assert theirs.decode(theirs.encode("It is")[1:-1]) == "It is"

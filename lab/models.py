@@ -24,7 +24,7 @@ from lm_core import device as devices
 from lm_core.checkpoint import LoadedModel, load_pretrained, resolve
 from lm_core.checkpoint_config import config_from_hugging_face
 from lm_core.checkpoint_error import CheckpointError, with_a_reason
-from lm_core.config import DecoderConfig
+from lm_core.config import DecoderConfig, EncoderConfig
 from lm_core.model_folder import read_json, weight_entries
 
 MODELS = Path(__file__).resolve().parents[1] / "assets" / "models"
@@ -57,6 +57,18 @@ def usual(language: str) -> str:
     """The model to begin with in a language, among those that are there."""
     wanted = USUAL.get(language, DEFAULT)
     return wanted if wanted in bundled() else DEFAULT
+
+
+def causal() -> list[str]:
+    """Those of `bundled` that read from left to right: what a menu offers. An encoder is opened by lessons about it."""
+    return [name for name in bundled() if not _is_encoder(MODELS / name.removeprefix("bundled:"))]
+
+
+def _is_encoder(folder: Path) -> bool:
+    try:
+        return isinstance(config_from_hugging_face(read_json(folder, "config.json")), EncoderConfig)
+    except (ValueError, OSError):
+        return False  # broken: the menu offers it, and loading it says what is wrong
 
 
 def on_hub() -> dict[str, str]:

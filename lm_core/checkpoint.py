@@ -269,6 +269,8 @@ def save_pretrained(
         temporary = Path(temporary_name)
         bos_id, eos_id = _save_tokenizer(tokenizer, temporary)
         config = config_to_hugging_face(model.config, bos_id, eos_id)
+        if isinstance(model, Encoder) and (pad_id := _pad_id(temporary)) is not None:
+            config = {**config, "pad_token_id": pad_id}
         (temporary / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         tensors = {name: _storable(name, t, half) for name, t in to_hugging_face(model.config.family, model).items()}
         save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
@@ -289,6 +291,12 @@ def _save_tokenizer(tokenizer: BPETokenizer | Path | None, folder: Path) -> tupl
             (folder / name).write_bytes(path.read_bytes())
     fast = FastTokenizer.from_file(folder)
     return fast.bos_id, fast.eos_id
+
+
+def _pad_id(folder: Path) -> int | None:
+    """The id of [PAD] in the tokenizer that was just written."""
+    tokenizer = _load_tokenizer(folder)
+    return None if tokenizer is None else tokenizer.special_tokens.get("[PAD]")
 
 
 def _storable(name: str, tensor: Tensor, half: bool) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 from lm_core import device as devices
 from lm_core.checkpoint import save_pretrained
 from lm_core.generation import continuation
+from lm_core.model import Decoder
 from lm_core.pretrain import Record
 from lm_core.recipe import prepare, read_recipe, shorter, train_recipe
 
@@ -49,11 +50,11 @@ def run(options: argparse.Namespace) -> None:
             print(("\r" if in_terminal else "") + line, file=sys.stderr)
         elif in_terminal:
             print("\r" + line, end="  ", file=sys.stderr)
-        if record.step % SAMPLE_EVERY == 0 and recipe.prompts:
+        if record.step % SAMPLE_EVERY == 0 and recipe.prompts and isinstance(model, Decoder):
             print("    " + continuation(model, tokenizer, recipe.prompts[0], 60, seed=1), file=sys.stderr)
     if model is None:
         raise ValueError(
             f"{options.out} already holds all {recipe.train.n_steps} steps: choose another --out or --steps"
         )
-    save_pretrained(model, tokenizer, options.out / "model", half=True)
+    save_pretrained(model, options.out, options.out / "model", half=True)  # the tokenizer's files lie in --out
     print(f"finished: {options.out / 'model'}", file=sys.stderr)

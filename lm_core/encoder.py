@@ -82,11 +82,13 @@ class Encoder(nn.Module):
             x = block(x, None, over_heads(allowed), False, None)
         return x
 
-    def _mlm_logits(self, hidden: Tensor) -> Tensor:
+    def mlm_logits(self, hidden: Tensor) -> Tensor:
+        """The masked-language head on any positions: stream [... D] -> logits over the vocabulary [... V]."""
         transformed = ACTIVATIONS[self.config.activation](self.mlm_transform(hidden))
         return self.unembed(self.mlm_norm(transformed))
 
-    def _next_sentence(self, hidden: Tensor) -> Tensor | None:
+    def next_sentence_logits(self, hidden: Tensor) -> Tensor | None:
+        """Does B follow A? Stream [B T D] -> [B 2]: 0 yes, 1 no. None for a model without that head."""
         if self.pooler is None or self.next_sentence is None:
             return None
         return self.next_sentence(torch.tanh(self.pooler(hidden[..., 0, :])))  # [CLS] speaks for the pair
@@ -96,7 +98,7 @@ class Encoder(nn.Module):
 
         token_ids int [B T] -> [B T V]. allowed: `padding_mask` [B 1 T] or None; segment_ids int [B T] (0 or 1).
         """
-        return self._mlm_logits(self.hidden(token_ids, allowed, segment_ids))
+        return self.mlm_logits(self.hidden(token_ids, allowed, segment_ids))
 
     def trace(
         self, token_ids: Tensor, allowed: Tensor | None = None, segment_ids: Tensor | None = None, ops: Ops = REFERENCE
@@ -110,7 +112,7 @@ class Encoder(nn.Module):
         final = layers[-1].resid_post
         transformed = ACTIVATIONS[self.config.activation](self.mlm_transform(final))
         logits = self.unembed(self.mlm_norm.trace(transformed, ops))
-        return EncoderTrace(token_ids, embedded, tuple(layers), logits, self._next_sentence(final))
+        return EncoderTrace(token_ids, embedded, tuple(layers), logits, self.next_sentence_logits(final))
 
     def n_parameters(self) -> int:
         """Trained numbers, the tied matrix counted once."""

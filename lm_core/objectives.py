@@ -62,15 +62,16 @@ class Draws:
     replacement: Tensor
 
 
-def draw(batch: int, n_tokens: int, n_ordinary: int, generator: torch.Generator) -> Draws:
-    """Numbers for rows [B T]; replacements are ids from 0 to n_ordinary − 1. The same generator, the same numbers.
+def draw(batch: int, n_tokens: int, ordinary_ids: Tensor, generator: torch.Generator) -> Draws:
+    """Numbers for rows [B T]; replacements come evenly from ordinary_ids. The same generator gives the same numbers.
 
-    >>> draw(1, 3, 10, torch.Generator().manual_seed(1)).replacement.shape
+    >>> draw(1, 3, torch.arange(10), torch.Generator().manual_seed(1)).replacement.shape
     torch.Size([1, 3])
     """
     shape, device = (batch, n_tokens), generator.device
     select, kind = torch.rand(2, *shape, generator=generator, device=device)
-    return Draws(select, kind, torch.randint(n_ordinary, shape, generator=generator, device=device))
+    places = torch.randint(len(ordinary_ids), shape, generator=generator, device=device)
+    return Draws(select, kind, ordinary_ids[places])
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ def is_matrix_inside(name: str, parameter: nn.Parameter) -> bool:
     >>> is_matrix_inside("blocks.0.mlp.w_in.weight", matrix), is_matrix_inside("body.embed_tokens.weight", matrix)
     (True, False)
     """
-    outside = any(part.startswith(("embed_", "unembed", "head")) for part in name.split("."))
+    outside = any(part.startswith(("embed_", "unembed", "head", "next_sentence")) for part in name.split("."))
     return parameter.dim() == 2 and not outside
 
 

@@ -1,23 +1,24 @@
-"""Learning to predict the next token, from nothing.
+"""Learning from text, from nothing: to predict the next token, or whatever else the loss asks for.
 
 Notation:  B batch · T positions · V vocab_size. Losses are in nats a token.
 
 The loop every language model is trained with:  batch → forward → loss → backward → clip → step → record.
+Two arguments decide what is learned: `train.batch(…)` gives a tuple of tensors, `loss_of(model, *batch)` one number.
 `pretrain` is a generator: whoever calls it decides what to do with each record (print, plot, save, stop).
 """
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from lm_core import device as devices
-from lm_core.data import TokenStream
+from lm_core.encoder import Encoder
 from lm_core.model import Decoder
 from lm_core.optim import SCHEDULES, build_optimizers, set_learning_rate
 from lm_core.training_state import find_state, load_state, save_state
@@ -75,42 +76,61 @@ class Record:
     validation_loss: float | None = None
 
 
+class Batches(Protocol):
+    """Where batches come from: the same (step, seed) gives the same one, so nothing is remembered between steps."""
+
+    def batch(self, step: int, seed: int, batch_size: int, n_tokens: int) -> tuple[Tensor, ...]: ...
+
+
+LossOf = Callable[..., Tensor]  # (model, *batch) -> the mean loss in nats, a scalar with a gradient
+
+
+def causal_loss(model: Decoder, inputs: Tensor, targets: Tensor) -> Tensor:
+    """`next_token_loss` of a causal model on one batch of `TokenStream`: inputs, targets int [B T]."""
+    with devices.autocast(inputs.device):
+        logits = model(inputs)
+    return next_token_loss(logits, targets)
+
+
 @torch.no_grad()
-def validation_loss(model: Decoder, stream: TokenStream, config: PretrainConfig) -> float:
-    """Mean loss over the same `validation_batches` windows every time, in nats a token."""
+def validation_loss(
+    model: Decoder | Encoder, stream: Batches, config: PretrainConfig, loss_of: LossOf = causal_loss
+) -> float:
+    """Mean loss over the same `validation_batches` batches every time, in nats a token."""
     device = model.embed_tokens.weight.device
     total = 0.0
     for step in range(config.validation_batches):
-        inputs, targets = stream.batch(step, 0, config.batch_size, config.n_tokens)
-        with devices.autocast(device):
-            logits = model(inputs.to(device))
-        total += next_token_loss(logits, targets.to(device)).item()
+        batch = stream.batch(step, 0, config.batch_size, config.n_tokens)
+        total += loss_of(model, *(tensor.to(device) for tensor in batch)).item()
     return total / config.validation_batches
 
 
 def train_step(
-    model: Decoder, optimizers: list[torch.optim.Optimizer], inputs: Tensor, targets: Tensor, clip_norm: float
+    model: Decoder | Encoder,
+    optimizers: list[torch.optim.Optimizer],
+    *batch: Tensor,
+    clip_norm: float,
+    loss_of: LossOf = causal_loss,
 ) -> tuple[Tensor, Tensor]:
     """One step of gradient descent: returns the loss before it and the gradient norm before clipping, both scalars."""
 
     def compute() -> Tensor:
-        with devices.autocast(inputs.device):
-            logits = model(inputs)
-        return next_token_loss(logits, targets)
+        return loss_of(model, *batch)
 
-    loss = accumulate([compute], [targets.numel()])
+    loss = accumulate([compute], [1])
     grad_norm = clip(model.parameters(), clip_norm)
     apply_step(optimizers)
     return loss, grad_norm
 
 
 def pretrain(
-    model: Decoder,
-    train: TokenStream,
-    validation: TokenStream,
+    model: Decoder | Encoder,
+    train: Batches,
+    validation: Batches,
     config: PretrainConfig,
     folder: Path | None = None,
     facts: dict[str, Any] | None = None,
+    loss_of: LossOf = causal_loss,
 ) -> Iterator[Record]:
     """Train `model` in place, one record a step; with `folder`, save a state every `save_every` steps and resume there.
 
@@ -131,8 +151,8 @@ def pretrain(
         share = share_at(step, config.n_steps, config.warmup, config.final_lr_share)
         set_learning_rate(optimizers, share)
         tick = time.perf_counter()
-        inputs, targets = train.batch(step, config.seed, config.batch_size, config.n_tokens)
-        loss, norm = train_step(model, optimizers, inputs.to(device), targets.to(device), config.clip_norm)
+        batch = [tensor.to(device) for tensor in train.batch(step, config.seed, config.batch_size, config.n_tokens)]
+        loss, norm = train_step(model, optimizers, *batch, clip_norm=config.clip_norm, loss_of=loss_of)
         value, grad_norm = loss.item(), norm.item()
         if not (math.isfinite(value) and math.isfinite(grad_norm)):  # a finite loss can have an infinite gradient
             raise FloatingPointError(
@@ -143,7 +163,7 @@ def pretrain(
         record = Record(step + 1, value, grad_norm, share, speed, before + now - start)
         last = step + 1 == config.n_steps
         if last or (step + 1) % config.validate_every == 0:
-            record = replace(record, validation_loss=validation_loss(model, validation, config))
+            record = replace(record, validation_loss=validation_loss(model, validation, config, loss_of))
         if folder is not None and (last or (step + 1) % config.save_every == 0):
             save_state(folder, model, optimizers, {**(facts or {}), "step": step + 1, "seconds": record.seconds})
         yield record

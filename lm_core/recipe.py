@@ -8,7 +8,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,23 @@ import numpy as np
 import torch
 
 from lm_core.character_tokenizer import character_bpe, common_characters, frequent_characters
-from lm_core.checkpoint import load_pretrained
-from lm_core.config import DecoderConfig, gpt2_config, llama_config
+from lm_core.checkpoint import load_pretrained, resolve
+from lm_core.config import DecoderConfig, EncoderConfig, gpt2_config, llama_config
 from lm_core.corpus import Source, Text, read_texts, without_shared_lines
 from lm_core.data import SEPARATOR, TokenStream
+from lm_core.encoder import Encoder
+from lm_core.encoder_rows import Frame, SentenceStream
+from lm_core.masked_language import MaskedRows, MaskingConfig, masked_language_loss
 from lm_core.model import Decoder
-from lm_core.pretrain import PretrainConfig, Record, pretrain
+from lm_core.neighbour_heads import look_at_neighbours
+from lm_core.pretrain import Batches, LossOf, PretrainConfig, Record, causal_loss, pretrain
+from lm_core.token_kinds import TokenKinds
 from lm_core.tokenizer import BPETokenizer, train_bpe
-from lm_core.tokenizer_files import load_tokenizer, save_tokenizer_json
+from lm_core.tokenizer_files import for_encoder, load_tokenizer, save_tokenizer_json
 from lm_core.training_state import find_state
 
-FAMILIES: dict[str, Callable[..., DecoderConfig]] = {"gpt2": gpt2_config, "llama": llama_config}
+ModelConfig = DecoderConfig | EncoderConfig
+FAMILIES: dict[str, Callable[..., ModelConfig]] = {"gpt2": gpt2_config, "llama": llama_config, "bert": EncoderConfig}
 
 
 @dataclass(frozen=True)
@@ -36,19 +42,24 @@ class Recipe:
     `tested` is a further share for a last figure; with `unshared_lines` a held-out text that has a line in common with
     a training text is left out. `tokenizer_kind`: "bpe" learns pieces, "characters" makes each character a token.
     `start` names an earlier run, a folder beside this one's: its tokenizer and its finished weights are gone on from.
+    `tokenizer_of` names a model whose tokenizer is taken instead of a new one. An encoder (family "bert") adds BERT's
+    special tokens to it and learns by `masking`. With `embeddings_of_it` its first token vectors are that model's too.
     """
 
     name: str
     sources: tuple[Source, ...]
     held_out: float
     tokenizer_vocab: int
-    model: DecoderConfig
+    model: ModelConfig
     train: PretrainConfig
     prompts: tuple[str, ...]
     start: str | None = None
     tokenizer_kind: str = "bpe"
     tested: float = 0.0
     unshared_lines: bool = False
+    tokenizer_of: str | None = None
+    embeddings_of_it: bool = False
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
 
     def __post_init__(self) -> None:
         if self.tokenizer_kind not in ("bpe", "characters"):
@@ -74,6 +85,9 @@ def read_recipe(path: Path) -> Recipe:
             tokenizer_kind=raw["tokenizer"].get("kind", "bpe"),
             tested=raw.get("tested", 0.0),
             unshared_lines=raw.get("unshared_lines", False),
+            tokenizer_of=raw["tokenizer"].get("of"),
+            embeddings_of_it=raw["tokenizer"].get("embeddings_too", False),
+            masking=MaskingConfig(**raw.get("masking", {})),
         )
     except KeyError as error:
         raise ValueError(f"{path.name}: missing or unknown entry {error}") from error
@@ -107,6 +121,23 @@ def source_hashes(recipe: Recipe, data: Path) -> dict[str, str]:
     return {s.path: hashlib.sha256((data / s.path).read_bytes()).hexdigest() for s in recipe.sources}
 
 
+def _new_tokenizer(recipe: Recipe, texts: list[str]) -> BPETokenizer:
+    """Pieces learned from the texts, their characters (`kind = "characters"`: what occurs twice, then what is common),
+    or those of the model that the recipe names; an encoder's with BERT's special tokens.
+    """
+    encoder = isinstance(recipe.model, EncoderConfig)
+    if recipe.tokenizer_of is not None:
+        tokenizer = load_tokenizer(resolve(recipe.tokenizer_of))
+    elif recipe.tokenizer_kind == "characters":
+        tokenizer = character_bpe([*frequent_characters(texts, at_least=2), *common_characters()], [SEPARATOR])
+    else:
+        tokenizer = train_bpe(texts, recipe.tokenizer_vocab - (4 if encoder else 0), [SEPARATOR])
+    tokenizer = for_encoder(tokenizer) if encoder else tokenizer
+    if tokenizer.vocab_size > recipe.tokenizer_vocab:
+        raise ValueError(f"vocab_size {recipe.tokenizer_vocab} is too small: the tokenizer has {tokenizer.vocab_size}")
+    return tokenizer
+
+
 def prepare(recipe: Recipe, data: Path, out: Path) -> tuple[BPETokenizer, TokenStream, TokenStream]:
     """Tokenizer and the two token streams, made on the first call and read back from `out` afterwards."""
     out.mkdir(parents=True, exist_ok=True)
@@ -134,16 +165,6 @@ def prepare(recipe: Recipe, data: Path, out: Path) -> tuple[BPETokenizer, TokenS
     )
 
 
-def _new_tokenizer(recipe: Recipe, texts: list[str]) -> BPETokenizer:
-    """Learned pieces, or (`kind = "characters"`) the alphabet: what occurs twice in the texts, then what is common."""
-    if recipe.tokenizer_kind == "bpe":
-        return train_bpe(texts, recipe.tokenizer_vocab, [SEPARATOR])
-    tokenizer = character_bpe([*frequent_characters(texts, at_least=2), *common_characters()], [SEPARATOR])
-    if tokenizer.vocab_size > recipe.tokenizer_vocab:
-        raise ValueError(f"the alphabet needs a vocabulary of {tokenizer.vocab_size}, not {recipe.tokenizer_vocab}")
-    return tokenizer
-
-
 def _finished(recipe: Recipe, out: Path) -> Path:
     """The finished model of the run that the recipe starts from. Raises FileNotFoundError naming it."""
     folder = out.resolve().parent / str(recipe.start) / "model"
@@ -152,22 +173,60 @@ def _finished(recipe: Recipe, out: Path) -> Path:
     return folder
 
 
-def first_model(recipe: Recipe, out: Path) -> Decoder:
+def first_model(recipe: Recipe, out: Path) -> Decoder | Encoder:
     """The model before the first step: random weights (the same for the same seed), or those of the run `start`.
 
     Raises ValueError when that run's model has another shape.
     """
     if recipe.start is None:
-        return Decoder(recipe.model).init_weights(torch.Generator().manual_seed(recipe.train.seed))
+        model = Encoder(recipe.model) if isinstance(recipe.model, EncoderConfig) else Decoder(recipe.model)
+        generator = torch.Generator().manual_seed(recipe.train.seed)
+        model.init_weights(generator)
+        model = _with_embeddings(model, recipe.tokenizer_of) if recipe.embeddings_of_it else model
+        if recipe.masking.neighbours_first and isinstance(model, Encoder):
+            return look_at_neighbours(model, generator)
+        return model
     loaded = load_pretrained(_finished(recipe, out), trainable=True)
-    if not isinstance(loaded.model, Decoder) or loaded.model.config != recipe.model:
+    if loaded.model.config != recipe.model:
         raise ValueError(f"the model of run {recipe.start!r} has another shape than {recipe.name} asks for")
     return loaded.model.train()
 
 
-def train_recipe(recipe: Recipe, data: Path, out: Path, device: torch.device) -> Iterator[tuple[Record, Decoder]]:
+@torch.no_grad()
+def _with_embeddings(model: Decoder | Encoder, donor: str | None) -> Decoder | Encoder:
+    """Copy the token vectors of another model with the same tokenizer; tokens that it lacks keep their random ones.
+    Raises ValueError when there is no such model, or its vectors have another width.
+    """
+    if donor is None:
+        raise ValueError("embeddings_too needs a model to take them from: [tokenizer] of = …")
+    theirs, ours = load_pretrained(resolve(donor)).model.embed_tokens.weight, model.embed_tokens.weight
+    if theirs.shape[1] != ours.shape[1] or theirs.shape[0] > ours.shape[0]:
+        raise ValueError(f"the embeddings of {donor} are {tuple(theirs.shape)}, this model's {tuple(ours.shape)}")
+    ours[: len(theirs)] = theirs
+    return model
+
+
+def objective(
+    recipe: Recipe, tokenizer: BPETokenizer, train: TokenStream, selection: TokenStream
+) -> tuple[Batches, Batches, LossOf]:
+    """What the model of a recipe learns from: batches to train on, batches to choose settings on, and the loss.
+
+    An encoder is judged on hidden words alone: the rows for choosing settings hold no pairs.
+    """
+    if isinstance(recipe.model, DecoderConfig):
+        return train, selection, causal_loss
+    kinds, frame = TokenKinds.of(tokenizer), Frame.of(tokenizer.special_tokens)
+    rows = MaskedRows(SentenceStream(train.token_ids, kinds), frame, recipe.masking)
+    judged = MaskedRows(SentenceStream(selection.token_ids, kinds), frame, replace(recipe.masking, pair_share=0.0))
+    return rows, judged, masked_language_loss
+
+
+def train_recipe(
+    recipe: Recipe, data: Path, out: Path, device: torch.device
+) -> Iterator[tuple[Record, Decoder | Encoder]]:
     """Run or resume the recipe; every record also goes to `out/log.jsonl`."""
-    _, train, selection = prepare(recipe, data, out)
+    tokenizer, train, selection = prepare(recipe, data, out)
+    batches, judged, loss_of = objective(recipe, tokenizer, train, selection)
     model = first_model(recipe, out).to(device)
     facts: dict[str, Any] = {"recipe": recipe.name, "train_tokens": len(train)}
     state = out / "state"
@@ -177,7 +236,7 @@ def train_recipe(recipe: Recipe, data: Path, out: Path, device: torch.device) ->
     kept = log.read_text().splitlines()[:done] if log.exists() else []  # drop what a killed run wrote past its save
     log.write_text("".join(line + "\n" for line in kept))
     with log.open("a", encoding="utf-8") as file:
-        for record in pretrain(model, train, selection, recipe.train, state, facts):
+        for record in pretrain(model, batches, judged, recipe.train, state, facts, loss_of):
             file.write(json.dumps({k: v for k, v in vars(record).items() if v is not None}) + "\n")
             file.flush()
             yield record, model

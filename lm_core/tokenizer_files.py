@@ -17,7 +17,7 @@ from lm_core.fast_tokenizer import FastTokenizer, Tokenizer, read_json_object, r
 from lm_core.token_spans import from_alphabet, to_alphabet
 from lm_core.tokenizer import BPETokenizer, Pair
 
-__all__ = ["FastTokenizer", "Tokenizer", "load_gpt2", "load_tokenizer", "save_tokenizer_json", "to_fast"]
+__all__ = ["FastTokenizer", "Tokenizer", "for_encoder", "load_gpt2", "load_tokenizer", "save_tokenizer_json", "to_fast"]
 
 
 # --- writing tokenizer.json -------------------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def _tokenizer_json(bpe: BPETokenizer) -> dict[str, Any]:
         "added_tokens": [{"id": token_id, "content": content, **flags} for content, token_id in by_id],
         "normalizer": None,
         "pre_tokenizer": byte_level,
-        "post_processor": None,
+        "post_processor": _frame(bpe),
         "decoder": byte_level,
         "model": {
             "type": "BPE",
@@ -80,12 +80,34 @@ def _tokenizer_json(bpe: BPETokenizer) -> dict[str, Any]:
     }
 
 
+def _frame(bpe: BPETokenizer) -> dict[str, Any] | None:
+    """BERT's frame [CLS] text [SEP], pairs [CLS] A [SEP] B [SEP], for a vocabulary that has these two; else None."""
+    ids = {name: bpe.special_tokens.get(name) for name in ("[CLS]", "[SEP]")}
+    if None in ids.values():
+        return None
+
+    def special(name: str, segment: int) -> dict[str, Any]:
+        return {"SpecialToken": {"id": name, "type_id": segment}}
+
+    def text(name: str, segment: int) -> dict[str, Any]:
+        return {"Sequence": {"id": name, "type_id": segment}}
+
+    single = [special("[CLS]", 0), text("A", 0), special("[SEP]", 0)]
+    names = {name: {"id": name, "ids": [token_id], "tokens": [name]} for name, token_id in ids.items()}
+    pair = [*single, text("B", 1), special("[SEP]", 1)]
+    return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": names}
+
+
 def _tokenizer_config(bpe: BPETokenizer) -> dict[str, Any]:
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,  # else decoding would turn "do n't" into "don't"
     }
+    if _frame(bpe) is not None:  # an encoder's texts are framed, and have no document start
+        roles = {"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]", "pad_token": "[PAD]"}
+        there = {role: name for role, name in roles.items() if name in bpe.special_tokens}
+        return {**config, **there, "model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
     names = {token_id: name for name, token_id in bpe.special_tokens.items()}
     for role, token_id in (("bos_token", bpe.bos_id), ("eos_token", bpe.eos_id)):
         if token_id is not None:
@@ -102,6 +124,18 @@ def to_fast(bpe: BPETokenizer) -> FastTokenizer:
     [257]
     """
     return FastTokenizer(_tokenizer_json(bpe), _tokenizer_config(bpe))
+
+
+def for_encoder(bpe: BPETokenizer) -> BPETokenizer:
+    """The same vocabulary with [PAD], [CLS], [SEP] and [MASK] after the last id; every other id stays as it is.
+
+    >>> from lm_core.tokenizer import train_bpe
+    >>> to_fast(for_encoder(train_bpe([], 256))).encode("a", add_special_tokens=True)
+    [257, 64, 258]
+    """
+    names = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
+    added = {name: bpe.vocab_size + n for n, name in enumerate(names)}
+    return BPETokenizer(bpe.vocab, bpe.merges, {**bpe.special_tokens, **added})
 
 
 # --- reading into the readable tokenizer ------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def choose() -> str:
 def _labels() -> dict[str, str]:
     """What the menu holds, the language's usual model first: name -> label, in the language of the session."""
     usual = models.usual(current())
-    names = sorted(models.bundled() or [usual], key=lambda name: name != usual)
+    names = sorted(models.causal() or [usual], key=lambda name: name != usual)
     labels = {name: LABELS.get(name, name.removeprefix("bundled:")) for name in names}
     labels |= models.on_hub()
     labels |= {name: text("model.kept", name=_kept_label(name)) for name in models.kept()}

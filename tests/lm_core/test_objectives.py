@@ -22,6 +22,7 @@ from lm_core.objectives import (
 )
 
 MASK, N_ORDINARY = 99, 90  # ids 90 … 99 are special
+ORDINARY = torch.arange(N_ORDINARY)
 B, T = 200, 64
 
 
@@ -39,7 +40,7 @@ def _rows(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 def _corrupted(seed: int = 1, **shares: float) -> tuple[Tensor, Tensor, Tensor, Corrupted]:
     ids, words, may = _rows()
-    draws = draw(B, T, N_ORDINARY, torch.Generator().manual_seed(seed))
+    draws = draw(B, T, ORDINARY, torch.Generator().manual_seed(seed))
     return ids, words, may, corrupt(ids, words, draws, MASK, **shares)
 
 
@@ -132,7 +133,7 @@ def test_the_label_is_the_original_id_whatever_became_of_the_input() -> None:
 def test_inputs_follow_the_kind() -> None:
     ids, words, _, result = _corrupted()
     before = ids.clone()
-    replacement = draw(B, T, N_ORDINARY, torch.Generator().manual_seed(1)).replacement
+    replacement = draw(B, T, ORDINARY, torch.Generator().manual_seed(1)).replacement
     assert (result.inputs[result.kind == MASKED] == MASK).all()
     assert torch.equal(result.inputs[result.kind == REPLACED], replacement[result.kind == REPLACED])
     for kind in (KEPT, UNTOUCHED):

@@ -261,3 +261,17 @@ def test_only_kept_models_by_their_names(tmp_path: Path, monkeypatch: pytest.Mon
     for asked in ("kept:../elsewhere", "kept:", "kept:..", "kept:nothing", f"folder:{tmp_path / 'elsewhere'}"):
         assert not models.is_allowed(asked)
         assert visit(model=asked).session_state["name"] == USUAL
+
+
+def test_an_encoder_is_no_choice_for_lessons_on_reading_from_left_to_right(tmp_path: Path) -> None:
+    """It stays a bundled model, which lessons about encoders open by name; menu and links do not give it to others."""
+    tiny_models.save(tmp_path / "bundled" / "an-encoder", tiny_models.bert())
+    tiny_models.save(tmp_path / "bundled" / "other", tiny_models.llama())
+    (tmp_path / "bundled" / "broken").mkdir()
+    (tmp_path / "bundled" / "broken" / "config.json").write_text("{")
+    encoder = "bundled:an-encoder"
+    assert encoder in models.bundled() and models.is_allowed(encoder)
+    assert models.causal() == [USUAL, "bundled:broken", "bundled:other"]
+    app = visit(model=encoder)
+    assert not app.exception and app.session_state["name"] == USUAL and app.query_params == {}
+    assert menu(app)[:3] == ["storyteller", "broken", "other"]

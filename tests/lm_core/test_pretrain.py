@@ -301,7 +301,7 @@ def test_unknown_optimizer() -> None:
         ({"lr": math.nan}, "lr must be a positive number, not nan"),
         ({"muon_lr": math.inf}, "muon_lr must be a positive number, not inf"),
         ({"clip_norm": -1.0}, r"clip_norm must be a positive number, not -1\.0"),
-        ({"schedule": "linear"}, "unknown schedule 'linear': use one of cosine, wsd"),
+        ({"schedule": "spiral"}, "unknown schedule 'spiral': use one of cosine, wsd, constant, linear"),
     ],
 )
 def test_impossible_settings_are_refused_with_their_numbers(settings: dict[str, Any], message: str) -> None:

@@ -94,13 +94,13 @@ def show(r: Reading, found: Comparison) -> None:
     """The second sentence in its tokens, and where it costs more or less than the first."""
     changed = np.abs(found.difference)
     top = max(4.0, float(changed.max()))
+    rows = np.vstack([found.bits, found.difference]).T
+    panels.figure_head(t("pairs_title"), figures.matrix_csv(rows, found.names, ["first", "second", "more"]), "pairs")
     components.token_strip(
         found.second_labels, key="chain_second", caption=t("second_alt"), colour_role="loss",
         colours=[None, *np.clip(found.second.bits / 16, 0, 1).tolist()],
     )  # fmt: skip
     shown = np.sort(np.argsort(-changed, kind="stable")[:20])
-    rows = np.vstack([found.bits, found.difference]).T
-    panels.figure_head(t("pairs_title"), figures.matrix_csv(rows, found.names, ["first", "second", "more"]), "pairs")
     chart(
         figures.bars, [found.names[i] for i in shown], found.difference[shown], role="loss", decimals=2,
         value_range=(-1.25 * top, 1.25 * top), alt=t("difference_alt"), title=t("difference_title"),

@@ -16,7 +16,7 @@ from lab.ui import components, model_choice, panels, trouble, view
 from lab.ui.view import View
 
 EXAMPLE = "The old king looked at the little bird"
-EXAMPLES = {"bundled:shiren": "床前明月光，疑是地上霜"}  # where the model reads another language
+EXAMPLES = {"bundled:shiren": "床前明月光，疑是地上"}  # where the model reads another language
 _SHOWN_EXAMPLE = "reading.example"  # the example that stands in the box because nobody has typed
 
 

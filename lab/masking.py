@@ -25,6 +25,7 @@ Kind = Literal["none", "causal", "window", "prefix", "documents"]
 KINDS: tuple[Kind, ...] = ("causal", "none", "window", "prefix", "documents")
 Rule = Literal["none", "causal", "padding", "both"]
 RULES: tuple[Rule, ...] = ("none", "causal", "padding", "both")
+OFFERED: tuple[Rule, ...] = ("both", "causal", "padding", "none")
 Way = Literal["infinity", "filled", "added"]
 WAYS: tuple[Way, ...] = ("infinity", "filled", "added")
 PENALTY = -1e4

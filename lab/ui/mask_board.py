@@ -106,6 +106,18 @@ def _cells(written: str, rows: int, columns: int) -> list[tuple[int, int]]:
     return found
 
 
+def presets() -> None:
+    """Buttons that put both sliders of the scores somewhere."""
+
+    def put(up: int, down: int) -> None:
+        view.put(entry("raise"), str(up))
+        view.put(entry("lower"), str(down))
+
+    with st.container(horizontal=True):
+        for name, (up, down) in {"usual": (0, 0), "beaten": (12000, 0), "fails": (0, 12000)}.items():
+            st.button(t(f"preset_{name}"), key=f"preset_{name}", on_click=put, args=(up, down))
+
+
 # --- the board --------------------------------------------------------------------------------------------------------
 
 

@@ -68,9 +68,9 @@ def amount(name: str, low: int, high: int, usual: int, step: int = 1, key: str |
     return int(st.slider(t(f"{name}_slider"), low, high, step=step, key=state, on_change=changed))
 
 
-def words_box(name: str, usual: str) -> str:
+def words_box(name: str, usual: str, key: str | None = None) -> str:
     """A short text field that stands in the address."""
-    state = f"{entry(name)}_box"
+    state = f"{entry(key or name)}_box"
     kept = view.get(entry(name))
     st.session_state[state] = usual if kept is None else str(kept)[:80]
     st.text_input(

@@ -1,16 +1,16 @@
-"""The steps on hidden words of the lesson on masks: what stands in its text fields, and its figures."""
+"""The texts that the lesson on masks asks for, and the figures of its steps on hidden words."""
 
 from __future__ import annotations
 
 import numpy as np
 import streamlit as st
 
-from lab import figures, masked_word
+from lab import figures, masked_word, masking
 from lab.figures.paired import paired_bars
 from lab.masked_word import MASK_LABEL, Probabilities
-from lab.ui import panels
+from lab.ui import panels, view
 from lab.ui.charts import chart
-from lab.ui.mask_board import t
+from lab.ui.mask_board import t, words_box
 from lab.ui.panels import word
 from lab.ui.token_grid import Cell, token_grid
 
@@ -35,6 +35,13 @@ def usual(name: str, text: str) -> str:
     ('Hello', '春风')
     """
     return USUAL[name][is_chinese(text)]
+
+
+def several(model: str, step: str) -> masking.Texts:
+    """The reader's sentence and two more, which a step asks for."""
+    own = str(view.get("text"))
+    second, third = (words_box(name, usual(name, own), f"{name}_{step}") for name in ("second", "third"))
+    return masking.read_texts(model, [own, second, third])
 
 
 def became(name: str) -> str:

@@ -113,10 +113,10 @@ def leak_map(r: Reading, moved: Array, place: int, at: tuple[int, int]) -> None:
     )  # fmt: skip
 
 
-def three_ways(r: Reading, ways: dict[Way, tuple[Array, Array]]) -> None:
+def three_ways(r: Reading, ways: dict[Way, tuple[Array, Array]], file: str) -> None:
     """One row masked in three ways."""
     weights = {t(f"way_{way}"): found[1] for way, found in ways.items()}
-    row_bars(r.labels, weights, "ways", likeliest(*weights.values()))
+    row_bars(r.labels, weights, file, likeliest(*weights.values()))
 
 
 def experiment() -> None:

@@ -68,19 +68,12 @@ def cells(r: Reading) -> None:
         source(attention.apply_mask, "masked_fill(~allowed")
 
 
-def several(r: Reading) -> masking.Texts:
-    """The reader's sentence and two more."""
-    own = str(view.get("text"))
-    second, third = (mask_board.words_box(name, gap_figure.usual(name, own)) for name in ("second", "third"))
-    return masking.read_texts(r.model, [own, second, third])
-
-
 def padding(r: Reading) -> None:
     """Sentences of different length in one rectangle."""
     left, right = sides()
     with left:
         prose(SLUG, "padding")
-        texts = several(r)
+        texts = gap_figure.several(r.model, "padding")
         side = mask_board.choice("side", ("right", "left"))
         rule = mask_board.choice("rule", masking.OFFERED)
         found = masking.padded(r.model, texts, side == "left")
@@ -130,7 +123,7 @@ def empty(r: Reading) -> None:
             SLUG, "empty", [str(o) for o in options], options.index(after), about=(r.model, tuple(r.labels), i),
             query=r.query, first=counts[1], second=after, n=r.n_tokens,
         )  # fmt: skip
-        figure.three_ways(r, ways)
+        figure.three_ways(r, ways, "ways_empty")
         bad = int(np.isnan(masking.plain_softmax(row, allowed[i])).sum())
         st.caption(t("empty_note", nan=bad, filled=f"{ways['filled'][1].sum():.3f}", n=r.n_tokens))
     with right:
@@ -157,7 +150,7 @@ def infinity(r: Reading) -> None:
             weights = {way: found[1] for way, found in ways.items()}
             formula(formulas.three_ways(float(row[j]), float(row[allowed].max()), weights, j))
     with right:
-        figure.three_ways(r, ways)
+        figure.three_ways(r, ways, "ways")
         leaked = {way: float(found[1][~allowed].sum()) for way, found in ways.items()}
         broken = [way for way in masking.WAYS if leaked[way] > 0.01]
         option = {(): 0, ("added",): 1, ("filled",): 2, ("filled", "added"): 3}.get(tuple(broken), 0)
@@ -176,7 +169,7 @@ def documents(r: Reading) -> None:
     left, right = sides()
     with left:
         prose(SLUG, "documents")
-        texts = several(r)
+        texts = gap_figure.several(r.model, "documents")
         found = masking.packed(r.model, texts)
         d = mask_board.whole_number("row", 1, len(texts.ids), len(texts.ids)) - 1
         gap = found.gap

@@ -78,15 +78,28 @@ def fill(model: str, ids: list[int], place: int, after: str | None = None) -> Pr
     return _expected(model, models.fingerprint(model), tuple(row), place + (start is not None), CODE_HASH)
 
 
-def guess_next(model: str, encoder_name: str, ids: list[int], place: int) -> Probabilities | None:
-    """What decoder `model` expects after everything to the left of the gap, [V]; None where nothing is left of it."""
-    own = _tokenizer(model)
-    left = _tokenizer(encoder_name).decode(ids[:place]) if place else ""
-    same = left and own.encode(left) == ids[:place]
-    start = models.load(model).start_id
-    row = [*([] if start is None else [start]), *(ids[:place] if same else _encoded(model, left))]
-    row = row[-models.load(model).model.config.context_length :]
-    return _expected(model, models.fingerprint(model), tuple(row), len(row) - 1, CODE_HASH) if row else None
+def guess_next(
+    model: str, encoder_name: str, ids: list[int], place: int, after: str | None = None
+) -> Probabilities | None:
+    """What decoder `model` expects at `place` of a text read to its end, [V]; None where nothing is left of it.
+
+    The prediction stands at the last token before `place`. `after`, where given, stands in place of everything behind
+    the token there. Where the text is longer than the model can read, the part on the left keeps half of the room.
+    """
+    left, behind = _in_decoder(model, encoder_name, ids[:place]), ids[place + 1 :]
+    word = _in_decoder(model, encoder_name, ids[place : place + 1])
+    right = _in_decoder(model, encoder_name, behind) if after is None else _encoded(model, after)[:MOST_TOKENS]
+    loaded = models.load(model)
+    room = loaded.model.config.context_length
+    read = [*([] if loaded.start_id is None else [loaded.start_id]), *left][-max(1, room // 2) :]
+    row = [*read, *word, *right][:room]
+    return _expected(model, models.fingerprint(model), tuple(row), len(read) - 1, CODE_HASH) if read else None
+
+
+def _in_decoder(model: str, encoder_name: str, ids: list[int]) -> list[int]:
+    """Some of the encoder's tokens in those of `model`: the same where both cut the text alike."""
+    own, written = _tokenizer(model), _tokenizer(encoder_name).decode(ids) if ids else ""
+    return ids if written and own.encode(written) == ids else _encoded(model, written)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

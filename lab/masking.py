@@ -25,6 +25,7 @@ Kind = Literal["none", "causal", "window", "prefix", "documents"]
 KINDS: tuple[Kind, ...] = ("causal", "none", "window", "prefix", "documents")
 Rule = Literal["none", "causal", "padding", "both"]
 RULES: tuple[Rule, ...] = ("none", "causal", "padding", "both")
+OFFERED: tuple[Rule, ...] = ("both", "causal", "padding", "none")
 Way = Literal["infinity", "filled", "added"]
 WAYS: tuple[Way, ...] = ("infinity", "filled", "added")
 PENALTY = -1e4
@@ -86,7 +87,7 @@ def reachable(allowed: Bool, n_layers: int) -> Bool:
 
 def row_ways(scores: Array, allowed: Bool) -> dict[Way, tuple[Array, Array]]:
     """One row of scaled scores [T] masked in three ways: the scores that softmax gets, and the weights, float32."""
-    row, open_ = torch.from_numpy(np.asarray(scores, dtype=np.float32)), torch.from_numpy(allowed)
+    row, open_ = torch.tensor(np.asarray(scores, dtype=np.float32)), torch.tensor(allowed)
     masked = {
         "infinity": apply_mask(row, open_),
         "filled": masks.fill_forbidden(row, open_, PENALTY),
@@ -97,7 +98,7 @@ def row_ways(scores: Array, allowed: Bool) -> dict[Way, tuple[Array, Array]]:
 
 def plain_softmax(scores: Array, allowed: Bool) -> Array:
     """What the textbook's softmax makes of a row [T] after −∞: NaN everywhere where nothing is allowed."""
-    row = torch.from_numpy(np.asarray(scores, dtype=np.float32))
+    row = torch.tensor(np.asarray(scores, dtype=np.float32))
     return torch.softmax(apply_mask(row, torch.from_numpy(allowed)), dim=-1).numpy()
 
 

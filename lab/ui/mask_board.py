@@ -68,9 +68,9 @@ def amount(name: str, low: int, high: int, usual: int, step: int = 1, key: str |
     return int(st.slider(t(f"{name}_slider"), low, high, step=step, key=state, on_change=changed))
 
 
-def words_box(name: str, usual: str) -> str:
+def words_box(name: str, usual: str, key: str | None = None) -> str:
     """A short text field that stands in the address."""
-    state = f"{entry(name)}_box"
+    state = f"{entry(key or name)}_box"
     kept = view.get(entry(name))
     st.session_state[state] = usual if kept is None else str(kept)[:80]
     st.text_input(
@@ -104,6 +104,18 @@ def _cells(written: str, rows: int, columns: int) -> list[tuple[int, int]]:
             if 0 <= cell[0] < rows and 0 <= cell[1] < columns and cell not in found:
                 found.append(cell)
     return found
+
+
+def presets() -> None:
+    """Buttons that put both sliders of the scores somewhere."""
+
+    def put(up: int, down: int) -> None:
+        view.put(entry("raise"), str(up))
+        view.put(entry("lower"), str(down))
+
+    with st.container(horizontal=True):
+        for name, (up, down) in {"usual": (0, 0), "beaten": (12000, 0), "fails": (0, 12000)}.items():
+            st.button(t(f"preset_{name}"), key=f"preset_{name}", on_click=put, args=(up, down))
 
 
 # --- the board --------------------------------------------------------------------------------------------------------

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from lab import course, figures, masked_word, masking
-from lab.figures.paired import paired_bars
+from lab import course, figures, masking
 from lab.lessons import escape_markdown
 from lab.masking import Array, Bool, Packed, Padded, Texts, Way
 from lab.ui import components, panels, view
@@ -16,18 +15,6 @@ from lab.ui.charts import MOST_BARS, chart
 from lab.ui.mask_board import entry, put_pair, t
 from lab.ui.reading import Reading
 from lab.ui.token_grid import Cell, token_grid
-
-CJK = ("\u3400", "\u9fff")
-
-
-def is_chinese(text: str) -> bool:
-    """Whether a text is written in Chinese characters, at least in part."""
-    return any(CJK[0] <= character <= CJK[1] for character in text)
-
-
-def usual(name: str, text: str) -> str:
-    """What stands in a text field until the reader writes there: in the language of the sentence, not of the page."""
-    return t(f"{name}_{'chinese' if is_chinese(text) else 'english'}")
 
 
 def pair_map(r: Reading, name: str, values: Array, allowed: Bool, *, title: str, weights: bool) -> None:
@@ -126,62 +113,10 @@ def leak_map(r: Reading, moved: Array, place: int, at: tuple[int, int]) -> None:
     )  # fmt: skip
 
 
-def hidden_grid(hidden: masked_word.Hidden) -> None:
-    """A text over what became of it, token by token."""
-    names = ("untouched", "masked", "replaced", "kept")
-    roles = [None, -1.0, -0.45, 0.45]
-    top = [Cell(label) for label in hidden.labels]
-    below = [
-        Cell(label, roles[kind], (t(f"became_{names[kind]}"),), bool(kind))
-        for label, kind in zip(hidden.inputs, hidden.kind.tolist(), strict=True)
-    ]
-    asked = [Cell(label if kind else "·") for label, kind in zip(hidden.labels, hidden.kind.tolist(), strict=True)]
-    columns = [str(w + 1) for w in hidden.words.tolist()]
-    rows = [t("row_text"), t("row_input"), t("row_label")]
-    csv = figures.matrix_csv(hidden.kind[None], [t("row_input")], hidden.labels)
-    panels.figure_head(t("hidden_title"), csv, "hidden")
-    token_grid(
-        [top, below, asked], rows, columns, key="hidden", caption=t("hidden_note"),
-        alt=t("hidden_alt", n=int((hidden.kind > 0).sum()), all=len(hidden.labels)),
-    )  # fmt: skip
-
-
-def hidden_shares(hidden: masked_word.Hidden, share: float) -> None:
-    """The shares asked for beside those drawn."""
-    drawn = masked_word.hide_often(hidden, share)
-    asked = np.array([1 - share, 0.8 * share, 0.1 * share, 0.1 * share])
-    names = [t(f"became_{name}") for name in ("untouched", "masked", "replaced", "kept")]
-    chart(
-        paired_bars, names, asked, drawn, names=(t("asked"), t("drawn")), role="neutral", value_range=(0, 1.15),
-        title=t("shares_title"), alt=t("shares_alt", masked=f"{drawn[1]:.3f}"), file="hidden_shares",
-    )  # fmt: skip
-
-
-def guess_bars(model: str, before: Array, after: Array | None, *, title: str, file: str, truth: int | None) -> None:
-    """The likeliest words in the gap, with the sentence as it is and (where given) with another right side."""
-    best = masked_word.top(model, before, 6)
-    if after is not None:
-        best += [each for each in masked_word.top(model, after, 3) if each not in best]
-    if truth is not None and truth not in [i for i, _ in best]:
-        best.append((truth, masked_word.top_label(model, truth)))
-    ids, labels = [i for i, _ in best], [label for _, label in best]
-    rest = t("all_others", n=len(before) - len(ids))
-    one = [*before[ids], 1 - before[ids].sum()]
-    alt = t("guess_alt", name=title, top=labels[0], value=f"{before[ids[0]]:.3f}")
-    if after is None:
-        chart(figures.bars, [*labels, rest], one, value_range=(0, 1.2), title=title, alt=alt, file=file)
-        return
-    two = [*after[ids], 1 - after[ids].sum()]
-    chart(
-        paired_bars, [*labels, rest], one, two, names=(t("as_it_is"), t("other_right")), value_range=(0, 1.2),
-        title=title, alt=alt, file=file,
-    )  # fmt: skip
-
-
-def three_ways(r: Reading, ways: dict[Way, tuple[Array, Array]]) -> None:
+def three_ways(r: Reading, ways: dict[Way, tuple[Array, Array]], file: str) -> None:
     """One row masked in three ways."""
     weights = {t(f"way_{way}"): found[1] for way, found in ways.items()}
-    row_bars(r.labels, weights, "ways", likeliest(*weights.values()))
+    row_bars(r.labels, weights, file, likeliest(*weights.values()))
 
 
 def experiment() -> None:

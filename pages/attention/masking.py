@@ -1,14 +1,18 @@
 """Masks: who may look at whom, what happens when that goes wrong, and what hiding words has to do with it."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import streamlit as st
 
 from lab import course, masked_word, masking, traces
 from lab.ui import mask_board, model_choice, panels, view
 from lab.ui import masking_formulas as formulas
+from lab.ui import masking_gap as gap_figure
 from lab.ui import masking_panels as figure
 from lab.ui.mask_board import t
-from lab.ui.panels import formula, prose, source, word
+from lab.ui.panels import formula, prose, source
 from lab.ui.reading import Reading, open_reading, token_bar
 from lab.ui.walk import sides, walk
 from lm_core import attention, mask_experiments, masks, objectives
@@ -17,7 +21,7 @@ from lm_core.encoder import Encoder
 LESSON = course.lesson("masking")
 SLUG = LESSON.slug
 DEFAULT_LAYER, DEFAULT_HEAD = 1, 7
-RULES = {
+RULES: dict[masking.Kind, tuple[Callable[..., Any], str]] = {
     "none": (masks.full_mask, "return torch.ones"), "causal": (masks.causal_mask, "return key <= query"),
     "window": (masks.sliding_window_mask, "return causal_mask"), "prefix": (masks.prefix_mask, "return causal_mask"),
     "documents": (masks.document_mask, "return same"),
@@ -41,7 +45,8 @@ def kinds(r: Reading) -> None:
         )  # fmt: skip
     with right:
         mask_board.board_map(r, here, "kinds")
-        source(*RULES[here.kind])
+        rule, line = RULES[here.kind]
+        source(rule, line)
 
 
 def cells(r: Reading) -> None:
@@ -63,21 +68,14 @@ def cells(r: Reading) -> None:
         source(attention.apply_mask, "masked_fill(~allowed")
 
 
-def several(r: Reading) -> masking.Texts:
-    """The reader's sentence and two more."""
-    own = str(view.get("text"))
-    second, third = (mask_board.words_box(name, figure.usual(name, own)) for name in ("second", "third"))
-    return masking.read_texts(r.model, [own, second, third])
-
-
 def padding(r: Reading) -> None:
     """Sentences of different length in one rectangle."""
     left, right = sides()
     with left:
         prose(SLUG, "padding")
-        texts = several(r)
+        texts = gap_figure.several(r.model, "padding")
         side = mask_board.choice("side", ("right", "left"))
-        rule = mask_board.choice("rule", ("both", "causal", "padding", "none"))
+        rule = mask_board.choice("rule", masking.OFFERED)
         found = masking.padded(r.model, texts, side == "left")
         b = mask_board.whole_number("row", 1, len(texts.ids), len(texts.ids)) - 1
         n, length = found.real.shape[1], len(texts.ids[b])
@@ -125,7 +123,7 @@ def empty(r: Reading) -> None:
             SLUG, "empty", [str(o) for o in options], options.index(after), about=(r.model, tuple(r.labels), i),
             query=r.query, first=counts[1], second=after, n=r.n_tokens,
         )  # fmt: skip
-        figure.three_ways(r, ways)
+        figure.three_ways(r, ways, "ways_empty")
         bad = int(np.isnan(masking.plain_softmax(row, allowed[i])).sum())
         st.caption(t("empty_note", nan=bad, filled=f"{ways['filled'][1].sum():.3f}", n=r.n_tokens))
     with right:
@@ -142,9 +140,7 @@ def infinity(r: Reading) -> None:
     left, right = sides()
     with left:
         prose(SLUG, "infinity", query=r.query, other=r.key)
-        with st.container(horizontal=True):
-            for name, (up, down) in {"usual": (0, 0), "beaten": (12000, 0), "fails": (0, 12000)}.items():
-                st.button(t(f"preset_{name}"), key=f"preset_{name}", on_click=preset, args=(up, down))
+        mask_board.presets()
         up = mask_board.amount("raise", 0, 20000, 0, 500)
         down = mask_board.amount("lower", 0, 20000, 0, 500)
         row = r.head("scaled")[i].astype(np.float64)
@@ -154,7 +150,7 @@ def infinity(r: Reading) -> None:
             weights = {way: found[1] for way, found in ways.items()}
             formula(formulas.three_ways(float(row[j]), float(row[allowed].max()), weights, j))
     with right:
-        figure.three_ways(r, ways)
+        figure.three_ways(r, ways, "ways")
         leaked = {way: float(found[1][~allowed].sum()) for way, found in ways.items()}
         broken = [way for way in masking.WAYS if leaked[way] > 0.01]
         option = {(): 0, ("added",): 1, ("filled",): 2, ("filled", "added"): 3}.get(tuple(broken), 0)
@@ -168,18 +164,12 @@ def infinity(r: Reading) -> None:
         source(masks.add_penalty, "return scaled + torch.where")
 
 
-def preset(up: int, down: int) -> None:
-    """Put both sliders somewhere."""
-    view.put(mask_board.entry("raise"), str(up))
-    view.put(mask_board.entry("lower"), str(down))
-
-
 def documents(r: Reading) -> None:
     """Several texts in one row."""
     left, right = sides()
     with left:
         prose(SLUG, "documents")
-        texts = several(r)
+        texts = gap_figure.several(r.model, "documents")
         found = masking.packed(r.model, texts)
         d = mask_board.whole_number("row", 1, len(texts.ids), len(texts.ids)) - 1
         gap = found.gap
@@ -214,7 +204,7 @@ def leak(r: Reading) -> None:
             st.info(t("same_token"))
             return
         moved = masking.leak(r.model, r.trace.token_ids, place, new_id, here.allowed)
-        at = mask_board.pair("at", *moved.shape, (len(moved) - 1, max(0, place - 1)))
+        at = mask_board.pair("at", len(moved), moved.shape[1], (len(moved) - 1, max(0, place - 1)))
         early = int((moved[-1, :place] > 0).sum())
         options = sorted({early, 0, min(1, place), place, place // 2})
         panels.predict_section(
@@ -251,8 +241,8 @@ def corruption(r: Reading) -> None:
         if not masked_word.has_mask_token(r.model):
             st.caption(t("no_mask_token"))
     with right:
-        figure.hidden_grid(hidden)
-        figure.hidden_shares(hidden, share)
+        gap_figure.hidden_grid(hidden)
+        gap_figure.hidden_shares(hidden, share)
         source(objectives.corrupt, "masked = selected &")
 
 
@@ -269,34 +259,26 @@ def encoder(r: Reading) -> None:
             return
         n = len(found.token_ids)
         gap = mask_board.whole_number("gap", 1, n, n // 3 + 1) - 1
-        after = mask_board.words_box("after", figure.usual("after", own))
+        after = mask_board.words_box("after", gap_figure.usual("after", own))
         truth = found.token_ids[gap]
         dec = masked_word.guess_next(r.model, reader, found.token_ids, gap)
+        dec2 = masked_word.guess_next(r.model, reader, found.token_ids, gap, after)
         enc = masked_word.fill(name, found.token_ids, gap) if name else None
         enc2 = masked_word.fill(name, found.token_ids, gap, after) if name else None
         own_id = masking.token_of(r.model, found.labels[gap].replace("␣", ""), found.labels[gap])
-        at = None if own_id is None else own_id
-        seen = None if dec is None or at is None else float(dec[at])
+        seen = None if dec is None or own_id is None else float(dec[own_id])
         formula(formulas.two_guesses(gap, None if enc is None else float(enc[truth]), seen))
-        if enc is not None and enc2 is not None and dec is not None:
+        if enc is not None and enc2 is not None and dec is not None and dec2 is not None:
             panels.predict_section(
                 SLUG, "encoder", [t("encoder_name"), t("decoder_name"), t("both_move")], 0,
                 about=(r.model, tuple(found.labels), gap, after), change=f"{np.abs(enc - enc2).sum() / 2:.3f}",
+                still=gap_figure.shown_gap(dec, dec2),
             )  # fmt: skip
     with right:
         shown = [masked_word.MASK_LABEL if i == gap else label for i, label in enumerate(found.labels)]
         mask_board.gap_strip(shown, gap)
-        if name is None:
-            st.info(t("no_encoder"))
-        elif enc is None:
-            st.info(t("no_mask_in_encoder"))
-        else:
-            figure.guess_bars(name, enc, enc2, title=t("encoder_name"), file="encoder", truth=truth)
-        if dec is None:
-            st.info(t("nothing_left"))
-        else:
-            figure.guess_bars(r.model, dec, dec, title=t("decoder_name"), file="decoder", truth=at)
-            st.caption(t("decoder_same", word=word(found.labels[gap])))
+        gap_figure.encoder_answers(name, enc, enc2, truth)
+        gap_figure.decoder_answers(r.model, dec, dec2, own_id, found.labels[gap])
         source(Encoder.hidden, "x = block(x, None")
 
 

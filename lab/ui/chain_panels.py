@@ -22,6 +22,7 @@ FEW = 8  # candidates to click
 CUTS = {"rank": (10, 100, 1000), "bits": (3, 7, 11)}  # GLTR's ranks; and a scale in bits
 TINTS = (0.0, 0.3, 0.62, 1.0)
 MOST_TIMES = 40
+COLUMN_P = "P"  # the same in every language
 
 
 def t(key: str, **values: object) -> str:
@@ -100,7 +101,7 @@ def table(s: TextScore) -> None:
     """Every token with its probability, the product so far, its bits and their sum so far."""
     p, bits = s.probabilities, s.bits
     rows = np.stack([p, np.cumprod(p), bits, np.cumsum(bits)], axis=1)
-    names = [t("column_p"), t("column_product"), t("column_bits"), t("column_sum")]
+    names = [COLUMN_P, t("column_product"), t("column_bits"), t("column_sum")]
     panels.figure_head(t("table_title"), figures.matrix_csv(rows, s.labels, names), "chain")
     st.dataframe(
         {

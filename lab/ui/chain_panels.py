@@ -52,8 +52,24 @@ def power_of_ten(value: float) -> str:
     """
     if value == 0 or value >= 1e-4:
         return f"{value:.4f}"
-    exponent = math.floor(math.log10(value))
-    return rf"{value / 10**exponent:.1f} \cdot 10^{{{exponent}}}"
+    return _times_ten(f"{value:.1e}")
+
+
+def scientific(nats: float) -> str:
+    """e to the power of `nats`, written out, also where float64 would say 0 or infinity.
+
+    >>> scientific(math.log(2.5e-14)), scientific(-2000 * math.log(10)), scientific(2000 * math.log(10))
+    ('2.5e-14', '1.0e-2000', '1.0e+2000')
+    """
+    power = nats / math.log(10)
+    exponent = math.floor(power)
+    digits = f"{10 ** (power - exponent):.1f}"
+    return f"1.0e{exponent + 1:+03d}" if digits == "10.0" else f"{digits}e{exponent:+03d}"
+
+
+def _times_ten(number: str) -> str:
+    digits, exponent = number.split("e")
+    return rf"{digits} \cdot 10^{{{int(exponent)}}}"
 
 
 def given(r: Reading, at: int) -> str:
@@ -121,10 +137,12 @@ def product_formula(r: Reading, s: TextScore) -> list[str]:
     factors = [power_of_ten(x) for x in p]
     shown = [*factors[:3], r"\dots", factors[-1]] if len(factors) > 4 else factors
     whole, first = (r"P(w_1 \dots w_n)", "") if s.has_start else (r"P(w_2 \dots w_n \mid w_1)", r"{t \ge 2}")
+    total = s.total_nats  # beyond −745 nats float64 has only 0 for it
+    result = power_of_ten(math.exp(total)) if total > -9 else _times_ten(scientific(total))
     return [
         whole + r" = \prod_" + (first or "t") + r" P(w_t \mid w_{<t})",
         "= " + r" \cdot ".join(shown),
-        rf"= \mathbf{{{power_of_ten(float(np.exp(s.total_nats)))}}}",
+        rf"= \mathbf{{{result}}}",
     ]
 
 

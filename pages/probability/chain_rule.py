@@ -43,7 +43,9 @@ def product(r: Reading) -> None:
     with left:
         prose(SLUG, "product", n=len(s.labels))
         formula(chain_panels.product_formula(r, s))
-        prose(SLUG, "product_size", p=f"{math.exp(s.total_nats):.1e}", one_in=f"{math.exp(-s.total_nats):.1e}")
+        prose(
+            SLUG, "product_size", p=chain_panels.scientific(s.total_nats), one_in=chain_panels.scientific(-s.total_nats)
+        )
     with right:
         chain_panels.table(s)
 

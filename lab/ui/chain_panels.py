@@ -179,7 +179,8 @@ def bits_bars(r: Reading, s: TextScore) -> None:
 def times_slider() -> int:
     """How often the text is read in a row."""
     key, entry = "chain_times_slider", view.get("chain_times")
-    st.session_state[key] = int(entry) if str(entry).isdecimal() and 1 <= int(entry) <= MOST_TIMES else 10
+    asked = int(entry) if str(entry).isdecimal() and len(str(entry)) < 3 else 10
+    st.session_state[key] = asked if 1 <= asked <= MOST_TIMES else 10
     return int(
         st.slider(
             t("times"), 1, MOST_TIMES, key=key,

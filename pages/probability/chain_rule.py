@@ -172,9 +172,8 @@ def tokens(r: Reading) -> None:
     """The sentence as chips; the one in question is outlined."""
     if LESSON.steps[current_step(LESSON)] in ("toy", "guess", "colours"):
         return  # they have their own words
-    components.token_strip(
-        r.labels, ids=r.trace.token_ids, selected_query=place(r), key="tokens", on_select=r.choose_query
-    )
+    at = min(place(r), len(r.labels) - 1)  # a single token without a start has no place to ask about
+    components.token_strip(r.labels, ids=r.trace.token_ids, selected_query=at, key="tokens", on_select=r.choose_query)
 
 
 view.adopt_address()

@@ -223,7 +223,7 @@ def guess_bits(shares: dict[int, float], actual: int, vocab_size: int) -> float:
     (1.0, 10.97)
     """
     total = sum(shares.values())
-    if any(not 0 <= share < 1 for share in shares.values()) or not total < 1:
+    if any(not 0 <= share < 1 for share in shares.values()) or not total < 1 or len(shares) >= vocab_size:
         raise ValueError(f"the shares add up to {total:.2f}: leave something for all other tokens")
     probability = shares.get(actual, (1 - total) / (vocab_size - len(shares)))
     return -math.log2(probability) if probability > 0 else math.inf

@@ -50,6 +50,14 @@ def save(folder: Path, config: DecoderConfig | EncoderConfig, vocab_size: int | 
     return folder
 
 
+def save_startless(folder: Path, seed: int = 7) -> Path:
+    """A random GPT-2 whose tokenizer has no special token, so that nothing stands before a text."""
+    words = train_bpe(TEXTS, 289, [])
+    torch.manual_seed(seed)
+    save_pretrained(Decoder(gpt2(vocab_size=words.vocab_size)), words, folder)
+    return folder
+
+
 def edit_config(folder: Path, **changes: Any) -> None:
     """Change some lines of config.json."""
     path = folder / "config.json"

@@ -159,7 +159,7 @@ def _reveal(model: str, trace: traces.TextTrace, score: scores.TextScore, shown:
             st.warning(t(guess.error, n=i + 1))
             return
         name = str(st.session_state.get(f"chain_name_{i}", "")).strip() or t("player", n=i + 1)
-        name = name if name not in costs else f"{name} ({i + 1})"
+        name = name if name not in (*costs, t("the_model")) else f"{name} ({i + 1})"
         costs[name] = guess_bits(guess.shares, score.token_ids[shown], vocab)
     for name, bits in costs.items():
         paid[name] = [*paid.get(name, []), bits]

@@ -22,6 +22,7 @@ FEW = 8  # candidates to click
 CUTS = {"rank": (10, 100, 1000), "bits": (3, 7, 11)}  # GLTR's ranks; and a scale in bits
 TINTS = (0.0, 0.3, 0.62, 1.0)
 MOST_TIMES = 40
+COLUMN_P = "P"  # the same in every language
 
 
 def t(key: str, **values: object) -> str:
@@ -51,8 +52,24 @@ def power_of_ten(value: float) -> str:
     """
     if value == 0 or value >= 1e-4:
         return f"{value:.4f}"
-    exponent = math.floor(math.log10(value))
-    return rf"{value / 10**exponent:.1f} \cdot 10^{{{exponent}}}"
+    return _times_ten(f"{value:.1e}")
+
+
+def scientific(nats: float) -> str:
+    """e to the power of `nats`, written out, also where float64 would say 0 or infinity.
+
+    >>> scientific(math.log(2.5e-14)), scientific(-2000 * math.log(10)), scientific(2000 * math.log(10))
+    ('2.5e-14', '1.0e-2000', '1.0e+2000')
+    """
+    power = nats / math.log(10)
+    exponent = math.floor(power)
+    digits = f"{10 ** (power - exponent):.1f}"
+    return f"1.0e{exponent + 1:+03d}" if digits == "10.0" else f"{digits}e{exponent:+03d}"
+
+
+def _times_ten(number: str) -> str:
+    digits, exponent = number.split("e")
+    return rf"{digits} \cdot 10^{{{int(exponent)}}}"
 
 
 def given(r: Reading, at: int) -> str:
@@ -100,7 +117,7 @@ def table(s: TextScore) -> None:
     """Every token with its probability, the product so far, its bits and their sum so far."""
     p, bits = s.probabilities, s.bits
     rows = np.stack([p, np.cumprod(p), bits, np.cumsum(bits)], axis=1)
-    names = [t("column_p"), t("column_product"), t("column_bits"), t("column_sum")]
+    names = [COLUMN_P, t("column_product"), t("column_bits"), t("column_sum")]
     panels.figure_head(t("table_title"), figures.matrix_csv(rows, s.labels, names), "chain")
     st.dataframe(
         {
@@ -120,10 +137,12 @@ def product_formula(r: Reading, s: TextScore) -> list[str]:
     factors = [power_of_ten(x) for x in p]
     shown = [*factors[:3], r"\dots", factors[-1]] if len(factors) > 4 else factors
     whole, first = (r"P(w_1 \dots w_n)", "") if s.has_start else (r"P(w_2 \dots w_n \mid w_1)", r"{t \ge 2}")
+    total = s.total_nats  # beyond −745 nats float64 has only 0 for it
+    result = power_of_ten(math.exp(total)) if total > -9 else _times_ten(scientific(total))
     return [
         whole + r" = \prod_" + (first or "t") + r" P(w_t \mid w_{<t})",
         "= " + r" \cdot ".join(shown),
-        rf"= \mathbf{{{power_of_ten(float(np.exp(s.total_nats)))}}}",
+        rf"= \mathbf{{{result}}}",
     ]
 
 
@@ -160,7 +179,8 @@ def bits_bars(r: Reading, s: TextScore) -> None:
 def times_slider() -> int:
     """How often the text is read in a row."""
     key, entry = "chain_times_slider", view.get("chain_times")
-    st.session_state[key] = int(entry) if str(entry).isdecimal() and 1 <= int(entry) <= MOST_TIMES else 10
+    asked = int(entry) if str(entry).isdecimal() and len(str(entry)) < 3 else 10
+    st.session_state[key] = asked if 1 <= asked <= MOST_TIMES else 10
     return int(
         st.slider(
             t("times"), 1, MOST_TIMES, key=key,

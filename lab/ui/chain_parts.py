@@ -61,7 +61,7 @@ def candidate_map(r: Reading, at: int) -> tuple[list[int], int]:
     ids = list(dict.fromkeys([*ids[:FEW], actual]))
     names = scores.token_labels(r.model, ids)
     asked = view.get("chain_token")
-    chosen = ids.index(int(asked)) if str(asked).isdecimal() and int(str(asked)) in ids else ids.index(actual)
+    chosen = ids.index(int(asked)) if asked in map(str, ids) else ids.index(actual)
     values = found.probabilities[ids][:, None]
     panels.figure_head(t("candidates_title"), figures.matrix_csv(values, names, ["P"]), "candidates")
     components.matrix(

@@ -43,7 +43,9 @@ def product(r: Reading) -> None:
     with left:
         prose(SLUG, "product", n=len(s.labels))
         formula(chain_panels.product_formula(r, s))
-        prose(SLUG, "product_size", p=f"{math.exp(s.total_nats):.1e}", one_in=f"{math.exp(-s.total_nats):.1e}")
+        prose(
+            SLUG, "product_size", p=chain_panels.scientific(s.total_nats), one_in=chain_panels.scientific(-s.total_nats)
+        )
     with right:
         chain_panels.table(s)
 
@@ -170,9 +172,8 @@ def tokens(r: Reading) -> None:
     """The sentence as chips; the one in question is outlined."""
     if LESSON.steps[current_step(LESSON)] in ("toy", "guess", "colours"):
         return  # they have their own words
-    components.token_strip(
-        r.labels, ids=r.trace.token_ids, selected_query=place(r), key="tokens", on_select=r.choose_query
-    )
+    at = min(place(r), len(r.labels) - 1)  # a single token without a start has no place to ask about
+    components.token_strip(r.labels, ids=r.trace.token_ids, selected_query=at, key="tokens", on_select=r.choose_query)
 
 
 view.adopt_address()

@@ -3,12 +3,21 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from lm_core.config import gpt2_config, llama_config
 from lm_core.model import Decoder
-from lm_core.probability import SequenceScore, entropy_bits, log_softmax, score_sequence, softmax
+from lm_core.probability import (
+    SequenceScore,
+    entropy_bits,
+    guess_bits,
+    log_softmax,
+    naive_product,
+    score_sequence,
+    softmax,
+)
 
 EXACT = {"rtol": 0.0, "atol": 1e-13}
 
@@ -113,3 +122,63 @@ def test_a_tiny_probability_is_an_ordinary_logarithm() -> None:
     score = score_sequence(torch.tensor([0, 1]), torch.tensor([[0.0, -300.0], [0.0, 0.0]]))
     assert score.probabilities.item() == 0.0  # float32 ends at 1e-45
     assert score.total_nats == pytest.approx(-300.0)
+
+
+# --- the product that nobody should form ------------------------------------------------------------------------------
+
+
+def test_a_naive_product_is_numpys_in_float32() -> None:
+    p = softmax(_logits(200, 9))[:, 0]
+    found = naive_product(p)
+    with np.errstate(under="ignore"):
+        expected = np.cumprod(p.numpy().astype(np.float32), dtype=np.float32)
+    np.testing.assert_array_equal(found.products.numpy(), expected)
+    tiny = np.finfo(np.float32).tiny
+    assert found.first_zero == int(np.flatnonzero(expected == 0)[0])
+    assert found.first_subnormal == int(np.flatnonzero((expected > 0) & (expected < tiny))[0]) < found.first_zero
+
+
+def test_where_a_product_of_halves_leaves_the_numbers() -> None:
+    """2^-126 is the last in full precision, 2^-149 the last above 0: the places are known exactly."""
+    found = naive_product(torch.full((160,), 0.5, dtype=torch.float64))
+    assert (found.first_subnormal, found.first_zero) == (126, 149)  # counted from 0: the 127th and the 150th factor
+    assert naive_product(torch.full((126,), 0.5)).first_subnormal is None
+    alive = naive_product(torch.full((160,), 0.5), torch.float64)
+    assert (alive.first_subnormal, alive.first_zero) == (None, None)
+    assert naive_product(torch.tensor([0.5, 0.0])).first_zero == 1
+    assert naive_product(torch.tensor([1e-30, 1e-30])).first_subnormal is None  # straight to 0
+    assert naive_product(torch.empty(0)).products.shape == (0,)
+
+
+# --- guessing ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shares", [{}, {2: 0.5}, {0: 0.7, 4: 0.2}, {1: 0.0, 3: 0.3}])
+def test_a_guess_is_a_distribution(shares: dict[int, float]) -> None:
+    vocab = 6
+    assert math.fsum(2 ** -guess_bits(shares, w, vocab) for w in range(vocab)) == pytest.approx(1.0, abs=1e-12)
+    for token, share in shares.items():
+        assert guess_bits(shares, token, vocab) == (-math.log2(share) if share else math.inf)
+
+
+def test_nobody_gains_by_stating_anything_but_what_he_believes() -> None:
+    """Believing that token 0 comes with 0.7 and each of nine others with 0.3 / 9, the mean cost is least at 0.7."""
+    belief, vocab = 0.7, 10
+
+    def expected(stated: float) -> float:
+        cost = [guess_bits({0: stated}, w, vocab) for w in range(vocab)]
+        return belief * cost[0] + (1 - belief) / 9 * sum(cost[1:])
+
+    costs = {stated / 100: expected(stated / 100) for stated in range(5, 100, 5)}
+    assert min(costs, key=costs.__getitem__) == belief
+
+
+def test_shares_for_the_whole_vocabulary_leave_nothing() -> None:
+    with pytest.raises(ValueError, match="leave something"):
+        guess_bits({0: 0.4, 1: 0.4}, 0, 2)
+
+
+@pytest.mark.parametrize("shares", [{0: 1.0}, {0: 0.6, 1: 0.4}, {0: 0.8, 1: 0.8}, {0: -0.1}, {0: math.nan}])
+def test_a_guess_must_leave_something(shares: dict[int, float]) -> None:
+    with pytest.raises(ValueError, match="leave something"):
+        guess_bits(shares, 0, 6)

@@ -136,8 +136,12 @@ def test_the_decoder_reads_what_follows(filler: str, monkeypatch: pytest.MonkeyP
     """The rows that the decoder is given hold the changed right side: else its two answers would agree for nothing."""
     rows: list[tuple[int, ...]] = []
     whole = masked_word._expected
-    monkeypatch.setattr(masked_word, "_expected", lambda model, files, ids, place, code: (
-        rows.append(ids), whole(model, files, ids, place, code))[1])  # fmt: skip
+
+    def noted(model: str, files: str, ids: tuple[int, ...], place: int, code: str) -> masked_word.Probabilities:
+        rows.append(ids)
+        return whole(model, files, ids, place, code)
+
+    monkeypatch.setattr(masked_word, "_expected", noted)
     found = masked_word.gap_text(filler, BIRD)
     assert found is not None
     for after in (None, "with a loud cry."):

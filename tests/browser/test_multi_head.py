@@ -44,7 +44,7 @@ def test_hover_click_and_keys(app_url: str, open_page: Callable[..., Page]) -> N
 
 def test_fits_a_phone(app_url: str, open_page: Callable[..., Page]) -> None:
     open_page(app_url)
-    page = open_page(f"{app_url}/multi-head?lang=zh&step=3", width=390, height=844)
+    page = open_page(f"{app_url}/multi-head?lang=zh&step=3&model=bundled:storyteller", width=390, height=844)
     body = page.locator(".body[role=application]").first
     body.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -19,7 +19,6 @@ from typing import Any, cast
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from lm_core.checkpoint_config import config_from_hugging_face, config_to_hugging_face
 from lm_core.checkpoint_error import CheckpointError, with_a_reason
@@ -27,6 +26,7 @@ from lm_core.checkpoint_names import SHARED, check_names, cut_out, expected_shap
 from lm_core.config import DecoderConfig, EncoderConfig
 from lm_core.encoder import Encoder
 from lm_core.hub import download
+from lm_core.meta_model import without_memory
 from lm_core.model import Decoder
 from lm_core.model_folder import inside, read_json, weight_entries
 from lm_core.safetensors_file import Entry, read_tensor
@@ -171,31 +171,6 @@ def _is_classifier(folder: Path, config: dict[str, Any]) -> bool:
     names = config.get("architectures")
     theirs = isinstance(names, list) and any(str(name).endswith("ForSequenceClassification") for name in names)
     return theirs or inside(folder, "classifier.json") is not None
-
-
-class _NoFirstWeights(TorchFunctionMode):
-    """Leaves out the random numbers that new layers are filled with: on the meta device there is nothing to fill,
-    and asking torch to do so there imports its whole compiler first (seconds).
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_):
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
-
-
-def without_memory(config: DecoderConfig | EncoderConfig, max_parameters: int) -> Decoder | Encoder:
-    """The model on the meta device: every shape, not one number. CheckpointError above max_parameters."""
-    try:
-        with torch.device("meta"), _NoFirstWeights():
-            model = Decoder(config) if isinstance(config, DecoderConfig) else Encoder(config)
-    except RuntimeError as error:  # a product of sizes that does not fit 64 bits
-        sentence = f"config.json asks for an impossible size: {str(error).splitlines()[0]}"
-        raise CheckpointError(sentence, "too_large") from None
-    if (n_parameters := model.n_parameters()) > max_parameters:
-        sentence = f"config.json asks for {n_parameters:,} parameters; the limit is {max_parameters:,}"
-        raise CheckpointError(sentence, "too_large")
-    return model
 
 
 def _without_copies(entries: dict[str, Entry], model: nn.Module) -> tuple[dict[str, Entry], list[tuple[str, Entry]]]:

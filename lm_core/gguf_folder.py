@@ -30,11 +30,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lm_core.checkpoint import save_pretrained, without_memory
+from lm_core.checkpoint import save_pretrained
 from lm_core.checkpoint_config import config_from_hugging_face
 from lm_core.checkpoint_error import CheckpointError, with_a_reason
 from lm_core.checkpoint_names import check_names
 from lm_core.config import DecoderConfig
+from lm_core.meta_model import without_memory
 
 MAX_FILE_BYTES = 4 * 2**30
 MAX_PARAMETERS = 1_000_000_000  # 4 GB in float32

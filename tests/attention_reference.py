@@ -147,6 +147,8 @@ def open_lesson(language: str = "en", model: Path | None = None, **view: Any) ->
         app.session_state["model_menu"] = "folder"
         app.session_state["model_folder"] = str(model)
     app.switch_page(str(PAGE))
+    if model == BUNDLED:
+        view["model"] = "bundled:storyteller"  # also where the language's usual model is another
     app.query_params.update({name: str(value) for name, value in view.items()})
     return app.run()
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lab import course
+from lab import course, models
 from lab.language import LANGUAGES, strings
 from lab.lessons import section
+from lab.ui import reading
 
 
 @pytest.fixture(params=list(LANGUAGES))
@@ -32,12 +33,13 @@ def _links(app: AppTest) -> list[str]:
     return walk(app.main)
 
 
-def test_says_what_to_do_with_an_english_sentence(home: tuple[AppTest, str]) -> None:
+def test_says_what_to_do_with_a_sentence_in_the_readers_language(home: tuple[AppTest, str]) -> None:
     app, language = home
     assert not app.exception
     assert app.title[0].value == section("home", "welcome", language).title
     assert app.text_input[0].label == strings(language)["home.sentence"]
-    assert app.text_input[0].value == "The old king looked at the little bird"
+    example = {"en": "The old king looked at the little bird", "zh": "床前明月光，疑是地上"}[language]
+    assert app.text_input[0].value == example == reading.EXAMPLES.get(models.usual(language), reading.EXAMPLE)
     assert [button.label for button in app.main.get("button")] == [strings(language)["home.go"]]
 
 

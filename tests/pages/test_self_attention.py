@@ -210,7 +210,7 @@ def test_one_word_looks_at_the_start_and_itself() -> None:
 
 @pytest.mark.parametrize("language", list(LANGUAGES))
 def test_a_guess_is_answered_with_the_models_number(language: str) -> None:
-    app = open_lesson(language, step=4, layer=2, head=3, q=7)
+    app = open_lesson(language, step=4, layer=2, head=3, q=7, model=BUNDLED)
     row = truth(BUNDLED, app.session_state["view.text"]).head("scores", 1, 2)[6, :7]
     labels = sent(app, "tokens")["tokens"]
     options = pills(app).options

@@ -80,15 +80,6 @@ def _token_table(model: str, words: str, after_start: bool) -> dict[str, int]:
     return found
 
 
-@dataclass
-class Game:
-    """One round: which sentence, how far it is revealed, and what everybody has paid so far, token by token."""
-
-    sentence: str
-    shown: int = 0
-    paid: dict[str, list[float]] | None = None
-
-
 def _game() -> dict[str, object]:
     state: dict[str, object] = st.session_state.setdefault(STATE, {"number": 0, "own": "", "shown": 0, "paid": {}})
     return state

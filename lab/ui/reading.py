@@ -101,8 +101,8 @@ def sentence_box(model: str) -> str:
     return str(view.get("text"))
 
 
-def open_reading(model: str, default_layer: int, default_head: int) -> Reading:
-    """Read the sentence with the model and settle where the reader looks; a clear message and a stop where it can't."""
+def readable_sentence(model: str) -> str:
+    """The sentence box; a clear message and a stop while there is nothing to read, or no folder to read it with."""
     sentence = sentence_box(model)
     if traces.is_blank(sentence):
         st.info(text("trouble.blank"))
@@ -110,6 +110,12 @@ def open_reading(model: str, default_layer: int, default_head: int) -> Reading:
     if model == model_choice.NO_FOLDER:
         st.info(text("trouble.no_path"))
         st.stop()
+    return sentence
+
+
+def open_reading(model: str, default_layer: int, default_head: int) -> Reading:
+    """Read the sentence with the model and settle where the reader looks; a clear message and a stop where it can't."""
+    sentence = readable_sentence(model)
     try:
         shape = models.shape(model)
         trace = traces.trace(model, sentence)

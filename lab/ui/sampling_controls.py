@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from lab import traces
 from lab.language import text
 from lab.lessons import Markdown
-from lab.ui import components, model_choice, panels, trouble, view
+from lab.ui import components, panels, trouble, view
 from lab.ui import sampling_numbers as numbers
-from lab.ui.reading import sentence_box
+from lab.ui.reading import readable_sentence
 from lab.ui.sampling_numbers import Prompt, Stages
 from lm_core.sampling import SamplingConfig
 
@@ -47,13 +46,7 @@ SLIDERS = {
 
 def open_prompt(model: str) -> Prompt:
     """The text field and the model's reading of it; a clear message and a stop where it cannot be read."""
-    sentence = sentence_box(model)
-    if traces.is_blank(sentence):
-        st.info(text("trouble.blank"))
-        st.stop()
-    if model == model_choice.NO_FOLDER:
-        st.info(text("trouble.no_path"))
-        st.stop()
+    sentence = readable_sentence(model)
     try:
         prompt = numbers.read(model, sentence)
         numbers.next_logits(model, prompt.token_ids)

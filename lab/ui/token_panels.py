@@ -10,7 +10,7 @@ import streamlit as st
 from lab import figures, traces, vocabulary
 from lab.language import text
 from lab.lessons import Markdown
-from lab.ui import components, model_choice, panels, reading, token_views, trouble, view
+from lab.ui import components, panels, reading, token_views, trouble, view
 from lab.ui.token_views import Block, Cell
 from lab.vocabulary import TokenText
 from lm_core.token_counts import count_tokens
@@ -78,13 +78,7 @@ def t(key: str, **values: object) -> str:
 
 def open_text(model: str) -> Cut:
     """The text field, and the text in its tokens; a clear message and a stop where it cannot be."""
-    sentence = reading.sentence_box(model)
-    if traces.is_blank(sentence):
-        st.info(text("trouble.blank"))
-        st.stop()
-    if model == model_choice.NO_FOLDER:
-        st.info(text("trouble.no_path"))
-        st.stop()
+    sentence = reading.readable_sentence(model)
     try:
         tokens = vocabulary.read(model, sentence)
     except (ValueError, OSError, MemoryError) as error:

@@ -86,6 +86,12 @@ def test_each_illness_is_found_with_its_numbers(name: str, history: History, exp
     assert SAID[name].format(**finding.evidence) and TRY[finding.suggestion]
 
 
+def test_gradients_clipped_while_a_run_begins_are_no_illness() -> None:
+    begins = _history(_good, N)
+    begins.grad_norms[: N // 3] = [5.0] * (N // 3)
+    assert _over_the_run(begins, FRESH) == {}
+
+
 def test_evidence_is_what_was_seen() -> None:
     found = _over_the_run(_history(_good, N, norm=7.0), FRESH)["clipping_always"]
     assert found.evidence == {"share": 1.0, "norm": 7.0, "clip_norm": 1.0}

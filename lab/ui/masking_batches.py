@@ -77,8 +77,8 @@ def padded_formula(p: PaddedView) -> list[str]:
 def ask_padded(r: Reading, p: PaddedView) -> bool:
     """Does the causal mask do without a padding mask?"""
     gone, n = p.found.moved, p.row
-    return panels.predict_section(
-        SLUG, "padding", [t("yes"), t("no")], int(gone["causal"][n] < ROUNDING["share"]), covers=True,
+    return panels.predict_first(
+        SLUG, "padding", [t("yes"), t("no")], int(gone["causal"][n] < ROUNDING["share"]),
         about=(r.model, str(p.texts.ids), p.side, n), n=n + 1, side=t(f"side_{p.side}"),
         causal=f"{gone['causal'][n]:.4f}", both=f"{gone['both'][n]:.4f}",
     )  # fmt: skip
@@ -121,8 +121,8 @@ def packed(r: Reading) -> PackedView:
 def ask_packed(r: Reading, p: PackedView) -> bool:
     """Does packing with care change anything?"""
     gap = p.found.gap
-    return panels.predict_section(
-        SLUG, "documents", [t("yes"), t("no")], int(gap[True, True] <= ROUNDING["logit"]), covers=True,
+    return panels.predict_first(
+        SLUG, "documents", [t("yes"), t("no")], int(gap[True, True] <= ROUNDING["logit"]),
         about=(r.model, str(p.texts.ids)), apart=f"{gap[True, True]:.1e}", open=f"{gap[False, False]:.2f}",
         through=f"{gap[True, False]:.1e}",
     )  # fmt: skip

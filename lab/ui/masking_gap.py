@@ -112,8 +112,8 @@ def ask_gap(model: str, gap: Gap) -> bool:
     (enc, enc2), (dec, dec2) = gap.encoder, gap.decoder
     if enc is None or enc2 is None or dec is None or dec2 is None:
         return True
-    return panels.predict_section(
-        SLUG, "encoder", [t("encoder_name"), t("decoder_name"), t("both_move")], 0, covers=True,
+    return panels.predict_first(
+        SLUG, "encoder", [t("encoder_name"), t("decoder_name"), t("both_move")], 0,
         about=(model, tuple(gap.labels), gap.place, view.get(entry("after"))),
         change=f"{np.abs(enc - enc2).sum() / 2:.3f}", still=shown_gap(dec, dec2),
     )  # fmt: skip

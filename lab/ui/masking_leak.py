@@ -65,8 +65,8 @@ def ask(r: Reading, found: Leak, here: Board) -> bool:
     """How many of the earlier positions notice? And why, once it is answered."""
     place, early = found.place, found.early
     options = sorted({early, 0, min(1, place), place, place // 2})
-    answered = panels.predict_section(
-        SLUG, "leak", [str(o) for o in options], options.index(early), covers=True, other=r.key, n=early, all=place,
+    answered = panels.predict_first(
+        SLUG, "leak", [str(o) for o in options], options.index(early), other=r.key, n=early, all=place,
         about=(r.model, tuple(r.labels), place, found.new_id, here.kind, here.size, here.cells),
         largest=f"{found.moved[:, :place].max(initial=0):.4f}",
     )  # fmt: skip

@@ -64,10 +64,10 @@ def ask(r: Reading, shown: Case) -> bool:
     if shown.name is None:
         return True
     leaked = {way: f"{value:.4f}" for way, value in shown.leaked.items()}
-    return panels.predict_section(
+    return panels.predict_first(
         SLUG, "infinity", [t(f"broken_{answer}") for answer in ANSWERS],
         BROKEN[masking.broken(shown.ways, shown.allowed)], about=(r.model, r.view, shown.name, tuple(r.labels)),
-        covers=True, case=t(f"preset_{shown.name}"), **leaked,
+        case=t(f"preset_{shown.name}"), **leaked,
     )  # fmt: skip
 
 
@@ -102,9 +102,9 @@ def ask_empty(r: Reading, spoilt: Bool) -> bool:
     counts, i = [int(n) for n in spoilt.sum(axis=1)], r.view.query
     after = counts[min(2, len(counts) - 1)]
     options = sorted({after, 1, i + 1, r.n_tokens - i, r.n_tokens})
-    return panels.predict_section(
+    return panels.predict_first(
         SLUG, "empty", [str(o) for o in options], options.index(after), about=(r.model, tuple(r.labels), i),
-        covers=True, query=r.query, first=counts[1], second=after, n=r.n_tokens,
+        query=r.query, first=counts[1], second=after, n=r.n_tokens,
     )  # fmt: skip
 
 

@@ -165,20 +165,27 @@ def shown_if(answered: bool, draw: Callable[[], object]) -> None:
 
 
 def predict_section(
-    slug: str,
-    step: str,
-    options: Sequence[str],
-    right: int,
-    *,
-    about: object = None,
-    covers: bool = False,
-    **values: object,
+    slug: str, step: str, options: Sequence[str], right: int, *, about: object = None, **values: object
 ) -> bool:
     """`predict` with the sections `<step>_predict` and `<step>_reveal` of a lesson."""
+    question, reveal = _asked(slug, step, values)
+    return predict(step, question, options, right, reveal, about=about)
+
+
+def predict_first(
+    slug: str, step: str, options: Sequence[str], right: int, *, about: object = None, **values: object
+) -> bool:
+    """`predict_section` for a question whose figure waits for the answer: give what it returns to `shown_if`."""
+    question, reveal = _asked(slug, step, values)
+    return predict(step, question, options, right, reveal, about=about, covers=True)
+
+
+def _asked(slug: str, step: str, values: dict[str, object]) -> tuple[str, str]:
+    """Question and reveal of a step, each with the values that it names."""
     asked, revealed = (lessons.section(slug, f"{step}_{part}", current()) for part in ("predict", "reveal"))
     fill = {name: value for name, value in values.items() if name in asked.placeholders}
     answer = {name: value for name, value in values.items() if name in revealed.placeholders}
-    return predict(step, asked.fill(**fill), options, right, revealed.fill(**answer), about=about, covers=covers)
+    return asked.fill(**fill), revealed.fill(**answer)
 
 
 def page_tools(lesson: Lesson, *, has_toy: bool = True) -> tuple[str, bool]:

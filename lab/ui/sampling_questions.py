@@ -20,9 +20,9 @@ def guess(p: Prompt, base: NDArray[np.float32]) -> bool:
     """How likely is the likeliest token?"""
     best = int(base.argmax())
     top = float(base[best])
-    return panels.predict_section(
+    return panels.predict_first(
         SLUG, "guess", [t("under_10"), t("to_50"), t("over_50")], 0 if top < 0.1 else 1 if top <= 0.5 else 2,
-        about=(p.model, p.token_ids), covers=True, top=named(p, best), share=figure.share(top),
+        about=(p.model, p.token_ids), top=named(p, best), share=figure.share(top),
         entropy=f"{numbers.entropy_bits(base):.2f}",
     )  # fmt: skip
 
@@ -68,20 +68,22 @@ def draw(p: Prompt, found: Stages, seed: int, counts: NDArray[np.int64]) -> bool
     shares, n = found.probabilities[-1], int(counts.sum())
     best = int(shares.argmax())
     times, expected = int(counts[best]), n * float(shares[best])
-    return panels.predict_section(
+    return panels.predict_first(
         SLUG, "draw", [t("always"), t("about", n=round(expected)), t("about", n=round(expected / 3))],
-        0 if times == n else 1, about=(p.model, p.token_ids, seed, found.config), covers=True, top=named(p, best),
+        0 if times == n else 1, about=(p.model, p.token_ids, seed, found.config), top=named(p, best),
         n=n, times=times, expected=f"{expected:.1f}",
     )  # fmt: skip
 
 
-def beams(p: Prompt, asked: tuple[int, int, float], best: Beam, greedy_ids: list[int], greedy_total: float) -> bool:
+def beams(
+    p: Prompt, asked: tuple[int, int, float], best: Beam, greedy_ids: tuple[int, ...], greedy_total: float
+) -> bool:
     """Is the best beam likelier than the greedy text? `asked`: how many beams, how many tokens, the penalty."""
     gap = best.total - greedy_total
     right = 2 if best.token_ids == greedy_ids else 0 if gap > 0 else 1
-    return panels.predict_section(
+    return panels.predict_first(
         SLUG, "beams", [t("beam_wins"), t("greedy_wins"), t("same_text")], right,
-        about=(p.model, p.token_ids, *asked), covers=True, n=asked[0], beam=f"{best.total:.3f}",
+        about=(p.model, p.token_ids, *asked), n=asked[0], beam=f"{best.total:.3f}",
         greedy=f"{greedy_total:.3f}",
     )  # fmt: skip
 

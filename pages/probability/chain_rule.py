@@ -23,10 +23,10 @@ def conditional(r: Reading) -> None:
     left, right = sides()
     with left:
         prose(SLUG, "conditional", token=word(r.labels[at], "q"), vocab=f"{r.trace.arrays['logits'].shape[1]:,}")
-        answered = panels.predict_section(
+        answered = panels.predict_first(
             SLUG, "conditional", [t("rank_1"), t("rank_10"), t("rank_100"), t("rank_more")],
             chain_panels.rank_class(int(s.ranks[i])), about=(r.model, tuple(r.labels), at),
-            covers=True, token=word(r.labels[at], "q"), rank=int(s.ranks[i]), p=f"{s.probabilities[i]:.4f}",
+            token=word(r.labels[at], "q"), rank=int(s.ranks[i]), p=f"{s.probabilities[i]:.4f}",
         )  # fmt: skip
         value = chain_panels.power_of_ten(float(s.probabilities[i])) if answered else "?"
         formula([rf"{chain_panels.given(r, at)} = \mathbf{{{value}}}"])
@@ -59,9 +59,9 @@ def logs(r: Reading) -> None:
     left, right = sides()
     with left:
         prose(SLUG, "logs", perplexity=f"{s.perplexity:.1f}")
-        answered = panels.predict_section(
+        answered = panels.predict_first(
             SLUG, "logs", [s.labels[o] for o in options], options.index(worst), about=(r.model, tuple(r.labels)),
-            covers=True, token=word(s.labels[worst], "loss"), bits=f"{s.bits[worst]:.2f}",
+            token=word(s.labels[worst], "loss"), bits=f"{s.bits[worst]:.2f}",
         )  # fmt: skip
         lines = chain_panels.log_formula(s)
         formula(lines if answered else [lines[0], *lines[2:]], t("formula_here"))
@@ -80,7 +80,7 @@ def underflow(r: Reading) -> None:
         chain_panels.underflow_chart(found)
         source(probability.naive_product, "product = product * probability")
     with left:
-        prose(SLUG, "underflow", n=len(found.products), sum=f"{found.log2_sums[-1]:.1f}")
+        prose(SLUG, "underflow", n=len(found.products), sum=f"{found.log2_sums[-1]:.1f}".replace("-", "−"))
         if found.first_zero is None:
             prose(SLUG, "underflow_alive", product=f"{found.products[-1]:.2e}")
         else:

@@ -50,9 +50,10 @@ def underflow(
     framed(figure, alt=alt, dark=dark, height=330, columns=("series", "tokens", "log2"))
     highest = max(floors.values(), default=0.0)
     for name, floor in floors.items():  # the names stand apart: the upper one above its line, the others below theirs
+        side = "top" if floor == highest else "bottom"
         figure.add_hline(
             y=floor, line={"color": colours.muted, "dash": "dash", "width": 1}, annotation_text=literal(name),
-            annotation_position="top right" if floor == highest else "bottom right", annotation_font={"color": colours.muted, "size": 11},
+            annotation_position=f"{side} right", annotation_font={"color": colours.muted, "size": 11},
         )  # fmt: skip
     figure.update_layout(
         showlegend=True, legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "itemclick": False}

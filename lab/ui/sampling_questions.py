@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from lab.ui import cache_panels, panels
 from lab.ui import sampling_numbers as numbers
 from lab.ui import sampling_panels as figure
+from lab.ui.panels import prose
 from lab.ui.sampling_controls import named, t
 from lab.ui.sampling_numbers import Prompt, Stages
 from lm_core.beam_search import Beam
@@ -31,12 +32,14 @@ def repetition(p: Prompt, found: Stages) -> None:
     """What would dividing do to a negative logit? Asked where a token of the text has one."""
     logits = found.logits_of("model")
     negative = next((i for i in figure.seen_tokens(p, found, 99) if logits[i] < 0), None)
+    prose(SLUG, "repetition_alike" if negative is None else "repetition_why")
     if negative is None:
         return
     z = float(logits[negative])
+    logit, halved, doubled = (f"{value:.2f}".replace("-", "−") for value in (z, z / 2, z * 2))
     panels.predict_section(
         SLUG, "repetition", [t("more_likely"), t("less_likely"), t("as_likely")], 0, about=(p.model, p.token_ids),
-        token=named(p, negative), logit=f"{z:.2f}", halved=f"{z / 2:.2f}", doubled=f"{z * 2:.2f}",
+        token=named(p, negative), logit=logit, halved=halved, doubled=doubled,
     )  # fmt: skip
 
 

@@ -96,6 +96,22 @@ def row_ways(scores: Array, allowed: Bool) -> dict[Way, tuple[Array, Array]]:
     return {way: (masked[way].numpy(), masked_softmax(masked[way][None])[0].numpy()) for way in WAYS}
 
 
+def case_scores(row: Array, allowed: Bool, up: float, down: float) -> Array:
+    """A row of scaled scores [T] brought to a case: the forbidden ones `up` higher, then the whole row `down` lower.
+
+    Softmax does not notice the second: it only looks at differences. A number that is filled in does.
+
+    >>> case_scores(np.array([1.0, 2.0]), np.array([True, False]), 10, 100).tolist()
+    [-99.0, -88.0]
+    """
+    return np.where(allowed, row, np.asarray(row, dtype=np.float64) + up) - down
+
+
+def broken(ways: dict[Way, tuple[Array, Array]], allowed: Bool, least: float = 0.01) -> tuple[Way, ...]:
+    """In which ways of masking a forbidden place gets more than `least` of the weight, of one row's `row_ways`."""
+    return tuple(way for way in WAYS if float(ways[way][1][~allowed].sum()) > least)
+
+
 def plain_softmax(scores: Array, allowed: Bool) -> Array:
     """What the textbook's softmax makes of a row [T] after −∞: NaN everywhere where nothing is allowed."""
     row = torch.tensor(np.asarray(scores, dtype=np.float32))

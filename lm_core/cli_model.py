@@ -116,6 +116,8 @@ def run_trace(options: argparse.Namespace) -> None:
 def score_text(loaded: LoadedModel, text: str) -> dict[str, Any]:
     """What `score` reports, as plain data: each token's probability, surprisal (bits) and rank, and the sums.
 
+    `log_prob_nats` is the sum of the log-probabilities, `total_bits` that of the surprisals: the same with the other
+    sign, in bits.
     Bits per byte divide by the UTF-8 bytes of what was scored. Raises ValueError for an encoder, for a text that
     does not fit, and for one of a single token when the model has no document-start token.
     """
@@ -136,8 +138,8 @@ def score_text(loaded: LoadedModel, text: str) -> dict[str, Any]:
         "first_scored": score.first if loaded.start_id is None else 0,
         "note": NO_START if loaded.start_id is None else None,
         "tokens": _token_rows(tokenizer.labels(token_ids), token_ids, score),
-        "total_nats": score.total_nats,
-        "total_bits": score.total_nats * BITS_PER_NAT,
+        "log_prob_nats": score.total_nats,
+        "total_bits": -score.total_nats * BITS_PER_NAT,
         "mean_nats": score.mean_nats,
         "perplexity": score.perplexity,
         "bits_per_byte": score.bits_per_byte(n_bytes),
@@ -174,8 +176,9 @@ def run_score(options: argparse.Namespace) -> None:
     for row in report["tokens"]:
         print(f"{row['probability']:12.6f}  {row['surprisal_bits']:7.2f}  {row['rank']:6d}  {row['token']}")
     print(
-        f"\nlog P = {report['total_nats']:.3f} nats = {report['total_bits']:.3f} bits over {report['scored_tokens']} "
-        f"tokens\nperplexity {report['perplexity']:.3f}, {report['bits_per_byte']:.3f} bits per byte"
+        f"\nlog P = {report['log_prob_nats']:.3f} nats, surprisal {report['total_bits']:.3f} bits over "
+        f"{report['scored_tokens']} tokens\n"
+        f"perplexity {report['perplexity']:.3f}, {report['bits_per_byte']:.3f} bits per byte"
     )
     if report["note"]:
         print(report["note"])

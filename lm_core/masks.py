@@ -84,7 +84,7 @@ def prefix_mask(n_tokens: int, n_prefix: int, device: torch.device | None = None
     """The first `n_prefix` positions see each other both ways; the rest is causal.
 
     `allowed[i, j] = (j <= i) or (j < n_prefix)`. Returns bool [T T].
-    Source: Raffel et al. 2020 (T5), figure 4, "prefix LM".
+    Source: Raffel et al. 2020 (T5), figure 3, "causal with prefix".
 
     >>> prefix_mask(3, 2).int()
     tensor([[1, 1, 0],
@@ -130,7 +130,7 @@ def positions_in_documents(document_ids: Tensor) -> Tensor:
 
     document_ids int [T], each document in one piece -> int64 [T].
     With `document_mask` and these positions a packed row gives each document what it gets alone (tested).
-    Source: Krell et al. 2021, "Efficient Sequence Packing without Cross-contamination", section 3.2.
+    Source: Krell et al. 2021, "Efficient Sequence Packing without Cross-contamination" (arXiv:2107.02027).
 
     >>> positions_in_documents(torch.tensor([0, 0, 0, 1, 1]))
     tensor([0, 1, 2, 0, 1])
@@ -180,7 +180,8 @@ def fill_forbidden(scaled: Tensor, allowed: Tensor, value: float = -1e4) -> Tens
 
     `filled[i, j] = scaled[i, j] if allowed[i, j] else value`, shape of `scaled`. It looks the same and is not: where
     the allowed scores lie below `value`, the forbidden ones win, and a row of nothing but forbidden pairs gives 1/T
-    each. Seen in: early versions of GPT-2 in `transformers` (`masked_bias`).
+    each. Seen in: earlier versions of GPT-2 in `transformers`: `torch.where(mask.bool(), w, self.masked_bias)`, its
+    `masked_bias` being −1e4.
 
     >>> fill_forbidden(torch.tensor([[1.0, 2.0]]), torch.tensor([[True, False]]))
     tensor([[ 1.0000e+00, -1.0000e+04]])
@@ -193,7 +194,8 @@ def add_penalty(scaled: Tensor, allowed: Tensor, value: float = -1e4) -> Tensor:
 
     `added[i, j] = scaled[i, j] + (0 if allowed[i, j] else value)`, shape of `scaled`. A forbidden score that lies more
     than |value| above the allowed ones wins, and a row of nothing but forbidden pairs is not masked at all.
-    Seen in: BERT's code as published by Devlin et al. ("adder").
+    Seen in: BERT's code as its authors published it (google-research/bert, modeling.py): `attention_scores += adder`,
+    −10000.0 where the mask holds 0.
 
     >>> add_penalty(torch.tensor([[1.0, 2.0]]), torch.tensor([[True, False]]))
     tensor([[ 1.0000e+00, -9.9980e+03]])

@@ -130,8 +130,10 @@ function measure(view) {
   box.style.setProperty("--cell", `${cell}px`);
   const columns = `repeat(${n}, minmax(0, 1fr))`;
   for (const row of [view.cols, ...view.table.querySelectorAll(".tr")]) row.style.gridTemplateColumns = columns;
-  box.classList.toggle("numbers", view.data.texts !== null && width >= 43);
-  box.classList.toggle("small", view.data.texts !== null && width < 43);
+  const digits = Math.max(0, ...(view.data.texts ?? []).flat().map((text) => text.length));
+  const readable = width >= (digits > 1 ? 43 : 16); // a board of 0 and 1 can be read where 12.34 cannot
+  box.classList.toggle("numbers", view.data.texts !== null && readable);
+  box.classList.toggle("small", view.data.texts !== null && !readable);
   box.classList.toggle("fine", cell < 10 || width < 10);
   view.cols.classList.toggle("tall", !view.data.numberedCols && width < (n > 12 ? longest : 24));
   view.cols.classList.toggle("numbered", view.data.numberedCols);

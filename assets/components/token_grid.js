@@ -46,9 +46,15 @@ function enter(view, button) {
 }
 
 function fit(view) {
-  const narrow = view.root.clientWidth < 480;
+  const narrow = view.root.clientWidth < 480, { n } = view.data;
+  const least = Math.min(view.data.least, narrow ? 58 : 66);
+  const width = Math.max(least, (view.root.clientWidth - (narrow ? 50 : 90)) / n);
   view.grid.classList.toggle("tight", narrow);
-  view.grid.style.gridTemplateColumns = `max-content repeat(${view.data.n}, minmax(${narrow ? 58 : 66}px, 1fr))`;
+  view.grid.classList.toggle("fine", width < 52);
+  view.grid.classList.toggle("low", view.data.m > 12 && view.data.least < 24); // thirty layers on one screen
+  view.grid.classList.toggle("bare", width < 24); // colours alone: nothing could be read
+  view.grid.style.width = width > least ? "100%" : "";
+  view.grid.style.gridTemplateColumns = `${width > least ? "fit-content(25%)" : "max-content"} repeat(${n}, minmax(${least}px, 1fr))`;
 }
 
 export default function ({ parentElement, data, setTriggerValue }) {

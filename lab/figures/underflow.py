@@ -48,10 +48,12 @@ def underflow(
             hovertext=[f"{literal(name)}: 2^{y:.1f} after {x}" for x, y in zip(xs, ys, strict=True)], hoverinfo="text",
         )  # fmt: skip
     framed(figure, alt=alt, dark=dark, height=330, columns=("series", "tokens", "log2"))
-    for name, floor in floors.items():
+    highest = max(floors.values(), default=0.0)
+    for name, floor in floors.items():  # the names stand apart: the upper one above its line, the others below theirs
+        side = "top" if floor == highest else "bottom"
         figure.add_hline(
             y=floor, line={"color": colours.muted, "dash": "dash", "width": 1}, annotation_text=literal(name),
-            annotation_position="bottom left", annotation_font={"color": colours.muted, "size": 11},
+            annotation_position=f"{side} right", annotation_font={"color": colours.muted, "size": 11},
         )  # fmt: skip
     figure.update_layout(
         showlegend=True, legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "itemclick": False}

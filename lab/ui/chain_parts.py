@@ -77,7 +77,9 @@ def logit_formula(found: scores.HiddenAndRow, name: str) -> list[str]:
     products = list(zip(found.row.tolist(), found.hidden.tolist(), strict=True))
     p = math.exp(found.logit - found.log_total)
     return [
-        rf"z_{{{name}}} = W_U[{name}] \cdot h_{{t-1}} = {panels.tex_sum(products)} = \mathbf{{{found.logit:.3f}}}",
+        rf"z_{{{name}}} = W_U[{name}] \cdot h_{{t-1}}",
+        rf"= {panels.tex_sum(products)}",
+        rf"= \mathbf{{{found.logit:.3f}}}",
         rf"P({name}) = \dfrac{{e^{{z_{{{name}}}}}}}{{\sum_j e^{{z_j}}}}",
         rf"= e^{{{found.logit:.3f} - {found.log_total:.3f}}} = \mathbf{{{power_of_ten(p)}}}",
     ]

@@ -106,18 +106,6 @@ def _cells(written: str, rows: int, columns: int) -> list[tuple[int, int]]:
     return found
 
 
-def presets() -> None:
-    """Buttons that put both sliders of the scores somewhere."""
-
-    def put(up: int, down: int) -> None:
-        view.put(entry("raise"), str(up))
-        view.put(entry("lower"), str(down))
-
-    with st.container(horizontal=True):
-        for name, (up, down) in {"usual": (0, 0), "beaten": (12000, 0), "fails": (0, 12000)}.items():
-            st.button(t(f"preset_{name}"), key=f"preset_{name}", on_click=put, args=(up, down))
-
-
 # --- the board --------------------------------------------------------------------------------------------------------
 
 
@@ -146,6 +134,17 @@ def controls(r: Reading, key: str) -> None:
     kind = choice("kind", masking.KINDS, key=f"kind_{key}")
     if (range_ := masking.sizes(kind, r.n_tokens)) is not None:
         amount("size", *range_, key=f"size_{key}_{kind}")
+
+
+def ask_growth(r: Reading, here: Board) -> None:
+    """How does the number of allowed pairs grow with the text? Of the rule; cells turned over by hand are no rule."""
+    n = r.n_tokens
+    now, then = (int(masking.mask(here.kind, here.size, length).sum()) for length in (n, 2 * n))
+    options = sorted({then, 2 * now, 4 * now, 4 * n * n})
+    panels.predict_section(
+        SLUG, "kinds", [f"{o:,}" for o in options], options.index(then), about=(here.kind, here.size, n),
+        n=n, double=2 * n, now=now, then=f"{then:,}", times=f"{then / now:.2f}", mask=t(f"kind_{here.kind}"),
+    )  # fmt: skip
 
 
 def turn(r: Reading, cell: tuple[int, int]) -> None:

@@ -66,20 +66,31 @@ def both(real: bool, i: int, j: int, b: int, length: int, place: int, allowed: b
     ]
 
 
-def three_ways(forbidden: float, best: float, found: dict[Way, Array], key: int) -> list[str]:
-    """What softmax gets for the forbidden pair in each way, beside the best allowed score, and what comes out."""
+def three_ways(forbidden: float, best: float, found: dict[Way, Array] | None, key: int) -> list[str]:
+    """What softmax gets for the forbidden pair in each way, beside the best allowed score, and what comes out of it.
+
+    Without `found` the outcome is left open: there is a question to answer first.
+    """
     w = tex("weights", "w")
-    rows = {
-        "infinity": (r"-\infty", r"s \to -\infty"),
-        "filled": (f"{PENALTY:.0f}", rf"s \to {PENALTY:.0f}"),
-        "added": (f"{forbidden + PENALTY:.1f}", rf"s \to {forbidden:.1f} - {-PENALTY:.0f}"),
+    rows: dict[Way, tuple[float, str]] = {
+        "infinity": (-math.inf, r"-\infty"),
+        "filled": (PENALTY, f"{PENALTY:.0f}"),
+        "added": (forbidden + PENALTY, f"{_short(forbidden)} - {-PENALTY:.0f}"),
     }
-    lines = [rf"{w} = \dfrac{{e^{{s}}}}{{\sum e^{{s}}}}, \qquad \max_{{\mathrm{{allowed}}}} s = {best:.1f}"]
-    for way, (value, change) in rows.items():
-        sign = "<" if way == "infinity" or float(value) < best else ">"
-        share = number(float(found[way][key]), 4)  # type: ignore[index]
-        lines.append(rf"{change}: \quad {value} {sign} {best:.1f} \;\Rightarrow\; {w} = {share}")
+    lines = [rf"{w} = \dfrac{{e^{{s}}}}{{\sum e^{{s}}}}, \qquad \max_{{\mathrm{{allowed}}}} s = {_short(best)}"]
+    for way, (value, written) in rows.items():
+        if found is None:
+            lines.append(rf"s \to {written}: \quad {w} = \;?")
+        else:
+            sign = "<" if value < best else ">"
+            share = number(float(found[way][key]), 4)
+            lines.append(rf"s \to {written} {sign} {_short(best)} \;\Rightarrow\; {w} = {share}")
     return lines
+
+
+def _short(value: float) -> str:
+    """One decimal, none where the number is long."""
+    return f"{value:.1f}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def empty(n_tokens: int) -> list[str]:
@@ -92,10 +103,13 @@ def empty(n_tokens: int) -> list[str]:
     ]
 
 
-def moved(layer: int, place: int, value: float) -> list[str]:
-    """How far one position has moved after one layer."""
+def moved(layer: int, place: int, value: float | None) -> list[str]:
+    """How far one position has moved after one layer; without a value only what it is."""
+    general = r"\mathrm{moved}_{l,i} = \max_c \left| r'_{l,i,c} - r_{l,i,c} \right|"
+    if value is None:
+        return [general]
     return [
-        r"\mathrm{moved}_{l,i} = \max_c \left| r'_{l,i,c} - r_{l,i,c} \right|",
+        general,
         rf"\mathrm{{moved}}_{{{layer},{place + 1}}} = {number(value, 5) if value else number(0, 0)}",
     ]
 

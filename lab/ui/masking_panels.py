@@ -59,7 +59,7 @@ def batch_grid(texts: Texts, found: Padded, row: int) -> None:
     panels.figure_head(t("batch"), csv, "batch")
     token_grid(
         cells, rows, [str(p + 1) for p in range(n)], key="batch", alt=t("batch_alt", n=len(rows), t=n),
-        selected=(row, 0), on_select=lambda cell: view.put(entry("row"), str(cell[0] + 1)),
+        selected=(row, 0), least_px=30, on_select=lambda cell: view.put(entry("row"), str(cell[0] + 1)),
     )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def nan_grid(r: Reading, spoilt: Bool) -> None:
     panels.figure_head(t("nan_title"), figures.matrix_csv(spoilt.astype(int), rows, r.labels), "nan")
     token_grid(
         [[Cell("NaN", 1.0) if bad else Cell("·", 0.0) for bad in line] for line in spoilt], rows, r.labels,
-        key="nan", role="loss", alt=t("nan_alt", counts=", ".join(str(int(n)) for n in spoilt.sum(axis=1))),
+        key="nan", role="loss", least_px=0, alt=t("nan_alt", counts=", ".join(str(int(n)) for n in spoilt.sum(axis=1))),
     )  # fmt: skip
 
 

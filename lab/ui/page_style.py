@@ -55,6 +55,7 @@ _CSS = f"""<style>
 @media (max-width: {PHONE_WIDTH_PX}px) {{
   [data-testid="stMainBlockContainer"] {{ padding-left: 1rem; padding-right: 1rem; }}
   [data-testid="stMainBlockContainer"] h1 {{ font-size: 1.45rem; }}
+  [class*="st-key-formula"] .katex {{ font-size: 0.86rem; }}
 }}
 </style>"""
 

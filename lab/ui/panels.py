@@ -117,12 +117,23 @@ def told_apart(options: Sequence[str]) -> list[str]:
     ]
 
 
-def predict(key: str, question: str, options: Sequence[str], right: int, reveal: str, *, about: object = None) -> None:
+def predict(
+    key: str,
+    question: str,
+    options: Sequence[str],
+    right: int,
+    reveal: str,
+    *,
+    about: object = None,
+    covers: bool = False,
+) -> bool:
     """A question to answer before the model does. The answer is the model's; a wrong guess is no failure.
 
     `options` are shown inert; `about` is what the question depends on: when it changes, the guess is forgotten.
+    `covers`: a figure waits for the answer, so there is a button too that shows it without one.
+    Returns whether what gives the answer away may be drawn: answered, or asked for without.
     """
-    state = f"guess.{key}.{about!r}"
+    state, opened = f"guess.{key}.{about!r}", f"uncovered.{key}"
     names = [escape_markdown(option) for option in told_apart(options)]
     with st.container(key=f"predict_{key}", border=False):
         st.caption(text("panel.predict"))
@@ -136,16 +147,45 @@ def predict(key: str, question: str, options: Sequence[str], right: int, reveal:
         )
         if guess is not None:
             st.markdown(text("panel.right" if guess == right else "panel.wrong") + " " + reveal)
+        elif covers:
+            is_open = bool(st.session_state.get(opened))
+            st.button(
+                text("panel.cover" if is_open else "panel.uncover"), key=f"uncover_{key}", type="tertiary",
+                on_click=lambda: st.session_state.update({opened: not is_open}),
+            )  # fmt: skip
+    return guess is not None or (covers and bool(st.session_state.get(opened)))
+
+
+def shown_if(answered: bool, draw: Callable[[], object]) -> None:
+    """A figure that would give an answer away: drawn once `predict` says so, until then a line in its place."""
+    if answered:
+        draw()
+    else:
+        st.caption(text("panel.covered"))
 
 
 def predict_section(
     slug: str, step: str, options: Sequence[str], right: int, *, about: object = None, **values: object
-) -> None:
+) -> bool:
     """`predict` with the sections `<step>_predict` and `<step>_reveal` of a lesson."""
+    question, reveal = _asked(slug, step, values)
+    return predict(step, question, options, right, reveal, about=about)
+
+
+def predict_first(
+    slug: str, step: str, options: Sequence[str], right: int, *, about: object = None, **values: object
+) -> bool:
+    """`predict_section` for a question whose figure waits for the answer: give what it returns to `shown_if`."""
+    question, reveal = _asked(slug, step, values)
+    return predict(step, question, options, right, reveal, about=about, covers=True)
+
+
+def _asked(slug: str, step: str, values: dict[str, object]) -> tuple[str, str]:
+    """Question and reveal of a step, each with the values that it names."""
     asked, revealed = (lessons.section(slug, f"{step}_{part}", current()) for part in ("predict", "reveal"))
     fill = {name: value for name, value in values.items() if name in asked.placeholders}
     answer = {name: value for name, value in values.items() if name in revealed.placeholders}
-    predict(step, asked.fill(**fill), options, right, revealed.fill(**answer), about=about)
+    return asked.fill(**fill), revealed.fill(**answer)
 
 
 def page_tools(lesson: Lesson, *, has_toy: bool = True) -> tuple[str, bool]:

@@ -29,7 +29,8 @@ def _menu(name: str, options: tuple[str, ...], label: str, prefix: str) -> str:
     names = {option: t(f"{prefix}.{option}") for option in options}
     return str(
         st.segmented_control(
-            label, options, key=key, required=True, format_func=names.__getitem__, label_visibility="collapsed",
+            label, options, key=key, required=True, wrap=True, format_func=names.__getitem__,
+            label_visibility="collapsed",
             on_change=lambda: view.put(f"sampling_{name}", st.session_state[key]),
         )
     )  # fmt: skip

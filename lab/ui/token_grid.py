@@ -32,6 +32,7 @@ def token_grid_payload(
     role: Role = "weights",
     col_role: Role = "neutral",
     caption: str | None = None,
+    least_px: int = 66,
 ) -> dict[str, Any]:
     """The message of `token_grid`; see there. Raises ValueError where shapes, tints or an index do not fit."""
     if len(cells) != len(rows) or not rows or not cols or any(len(line) != len(cols) for line in cells):
@@ -58,6 +59,7 @@ def token_grid_payload(
         "selected": None if selected is None else list(selected),
         "role": role,
         "colRole": col_role,
+        "least": least_px,
         "alt": alt,
         "caption": caption,
     }  # fmt: skip
@@ -74,9 +76,12 @@ def token_grid(
     role: Role = "weights",
     col_role: Role = "neutral",
     caption: str | None = None,
+    least_px: int = 66,
     on_select: Callable[[tuple[int, int]], None] | None = None,
 ) -> tuple[int, int] | None:
     """A table of tokens: hover for the lines of a cell's `tip`, click (or arrows and Enter) to choose a cell.
+
+    Cells narrow down to `least_px` before the table scrolls sideways; below 24 they show their colour alone.
 
     Returns:
         (row, column) clicked just now, else None. `lab.ui.components` says who holds the selection.
@@ -85,7 +90,7 @@ def token_grid(
         ValueError: the cells do not fit the names, a tint is not within -1..1, or `selected` is no cell.
     """
     data = token_grid_payload(
-        cells, rows, cols, alt=alt, selected=selected, role=role, col_role=col_role, caption=caption
+        cells, rows, cols, alt=alt, selected=selected, role=role, col_role=col_role, caption=caption, least_px=least_px
     )
     parse = lambda raw: payloads.answered_cell(raw, len(data["rows"]), len(data["cols"]))  # noqa: E731
     return components._mount(_token_grid, "cell", key, data, parse, on_select)

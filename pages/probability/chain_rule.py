@@ -8,7 +8,7 @@ import streamlit as st
 from lab import course, scores
 from lab.ui import chain_compare, chain_game, chain_panels, chain_parts, components, model_choice, panels, view
 from lab.ui.chain_panels import SLUG, place, scored, t
-from lab.ui.panels import formula, prose, source, tex_name, word
+from lab.ui.panels import formula, prose, shown_if, source, tex_name, word
 from lab.ui.reading import Reading, open_reading
 from lab.ui.walk import current_step, sides, walk
 from lm_core import probability, toy_language
@@ -23,16 +23,17 @@ def conditional(r: Reading) -> None:
     left, right = sides()
     with left:
         prose(SLUG, "conditional", token=word(r.labels[at], "q"), vocab=f"{r.trace.arrays['logits'].shape[1]:,}")
-        formula([rf"{chain_panels.given(r, at)} = \mathbf{{{chain_panels.power_of_ten(float(s.probabilities[i]))}}}"])
-        panels.predict_section(
+        answered = panels.predict_first(
             SLUG, "conditional", [t("rank_1"), t("rank_10"), t("rank_100"), t("rank_more")],
             chain_panels.rank_class(int(s.ranks[i])), about=(r.model, tuple(r.labels), at),
             token=word(r.labels[at], "q"), rank=int(s.ranks[i]), p=f"{s.probabilities[i]:.4f}",
         )  # fmt: skip
+        value = chain_panels.power_of_ten(float(s.probabilities[i])) if answered else "?"
+        formula([rf"{chain_panels.given(r, at)} = \mathbf{{{value}}}"])
         if not r.trace.has_start:
             st.caption(t("no_start", token=r.labels[0]))
     with right:
-        chain_panels.top_bars(r, at, s)
+        shown_if(answered, lambda: chain_panels.top_bars(r, at, s))
         source(probability.score_sequence, "log_probs = log_softmax")
 
 
@@ -58,13 +59,14 @@ def logs(r: Reading) -> None:
     left, right = sides()
     with left:
         prose(SLUG, "logs", perplexity=f"{s.perplexity:.1f}")
-        formula(chain_panels.log_formula(s))
-        panels.predict_section(
+        answered = panels.predict_first(
             SLUG, "logs", [s.labels[o] for o in options], options.index(worst), about=(r.model, tuple(r.labels)),
             token=word(s.labels[worst], "loss"), bits=f"{s.bits[worst]:.2f}",
         )  # fmt: skip
+        lines = chain_panels.log_formula(s)
+        formula(lines if answered else [lines[0], *lines[2:]], t("formula_here"))
     with right:
-        chain_panels.bits_bars(r, s)
+        shown_if(answered, lambda: chain_panels.bits_bars(r, s))
         source(probability.log_softmax, "return shifted")
 
 
@@ -78,7 +80,7 @@ def underflow(r: Reading) -> None:
         chain_panels.underflow_chart(found)
         source(probability.naive_product, "product = product * probability")
     with left:
-        prose(SLUG, "underflow", n=len(found.products), sum=f"{found.log2_sums[-1]:.1f}")
+        prose(SLUG, "underflow", n=len(found.products), sum=f"{found.log2_sums[-1]:.1f}".replace("-", "−"))
         if found.first_zero is None:
             prose(SLUG, "underflow_alive", product=f"{found.products[-1]:.2e}")
         else:

@@ -1,6 +1,5 @@
 """Sampling and generation: from the model's numbers to the next word, and on to a text."""
 
-import numpy as np
 import streamlit as st
 
 from lab import course
@@ -13,8 +12,9 @@ from lab.ui import sampling_formulas as formulas
 from lab.ui import sampling_numbers as numbers
 from lab.ui import sampling_orders as orders
 from lab.ui import sampling_panels as figures_
-from lab.ui.panels import formula, prose, source
-from lab.ui.sampling_controls import named, open_prompt, prompt_bar, t
+from lab.ui import sampling_questions as questions
+from lab.ui.panels import formula, prose, shown_if, source
+from lab.ui.sampling_controls import open_prompt, prompt_bar, t
 from lab.ui.sampling_numbers import Prompt
 from lab.ui.walk import sides, walk
 from lm_core import beam_search, block, generation, probability, sampling
@@ -30,19 +30,14 @@ def guess(p: Prompt) -> None:
     """After your text, every token of the vocabulary has a probability."""
     found = numbers.stages(p.model, p.token_ids, controls.config())
     token, base = controls.followed(found), found.of("model")
-    best = int(base.argmax())
     left, right = sides()
     with left:
         prose(SLUG, "guess", vocab_size=f"{len(base):,}", cut_to=figures_.CUT_TO)
-        formula(formulas.softmax_lines(found, "model", token), t("formula_of", token=figures_.names_of(p, token)))
-        top = float(base[best])
-        panels.predict_section(
-            SLUG, "guess", [t("under_10"), t("to_50"), t("over_50")], 0 if top < 0.1 else 1 if top <= 0.5 else 2,
-            about=(p.model, p.token_ids), top=named(p, best), share=figures_.share(top),
-            entropy=f"{numbers.entropy_bits(base):.2f}",
-        )  # fmt: skip
+        answered = questions.guess(p, base)
+        lines = formulas.softmax_lines(found, "model", token)
+        formula(lines if answered else lines[:1], t("formula_of", token=figures_.names_of(p, token)))
     with right:
-        figures_.guess_figure(p, found, token)
+        shown_if(answered, lambda: figures_.guess_figure(p, found, token))
         source(probability.softmax, "return exponentials")
 
 
@@ -53,20 +48,13 @@ def repetition(p: Prompt) -> None:
         prose(SLUG, "repetition")
         controls.slider("repetition", "own")
     found = numbers.stages(p.model, p.token_ids, controls.config())
-    token, logits = controls.followed(found, figures_.seen_tokens(p, found)[0]), found.logits_of("model")
-    negative = [i for i in figures_.seen_tokens(p, found, 99) if logits[i] < 0]
+    token = controls.followed(found, figures_.seen_tokens(p, found)[0])
     with left:
         formula(
             formulas.penalty_lines(found, token, token in p.token_ids),
             t("formula_of", token=figures_.names_of(p, token)),
         )
-        if negative:
-            z = float(logits[negative[0]])
-            panels.predict_section(
-                SLUG, "repetition", [t("more_likely"), t("less_likely"), t("as_likely")], 0,
-                about=(p.model, p.token_ids), token=named(p, negative[0]), logit=f"{z:.2f}", halved=f"{z / 2:.2f}",
-                doubled=f"{z * 2:.2f}",
-            )  # fmt: skip
+        questions.repetition(p, found)
     with right:
         figures_.penalty_figure(p, found, token)
         source(sampling.penalize_repetition, "torch.where(once < 0")
@@ -80,16 +68,9 @@ def temperature(p: Prompt) -> None:
         controls.slider("temperature", "own")
     found = numbers.stages(p.model, p.token_ids, controls.config())
     token = controls.followed(found)
-    logits = found.logits_of("repetition").astype(np.float64)
-    hot = np.exp((logits - logits.max()) / 2)
-    hot, best = hot / hot.sum(), int(logits.argmax())
     with left:
         formula(formulas.temperature_lines(found, token), t("formula_of", token=figures_.names_of(p, token)))
-        panels.predict_section(
-            SLUG, "temperature", [t("same_favourite"), t("other_favourite")], int(int(hot.argmax()) != best),
-            about=(p.model, p.token_ids, found.config.repetition_penalty), top=named(p, best),
-            cold=figures_.share(float(found.of("repetition")[best])), hot=figures_.share(float(hot[best])),
-        )  # fmt: skip
+        questions.temperature(p, found)
         before, after = (numbers.entropy_bits(found.of(stage)) for stage in ("repetition", "temperature"))
         st.caption(t("entropies", before=f"{before:.2f}", after=f"{after:.2f}"))
     with right:
@@ -109,16 +90,11 @@ def cut(p: Prompt) -> None:
         prose(SLUG, f"cut_{stage}")
         controls.slider(stage, "own")
     found = numbers.stages(p.model, p.token_ids, controls.config())
-    token, before = controls.followed(found), found.of(found.before("top_p")).astype(np.float64)
-    needed = int((np.sort(before)[::-1].cumsum() < 0.5).sum()) + 1
-    options = sorted({needed, needed + 1 + needed // 2, needed * 4 + 3})
+    token = controls.followed(found)
     with left:
         figures_.cut_sentence(p, found, stage)
         formula(formulas.cut_lines(found, stage, token), t("formula_of", token=figures_.names_of(p, token)))
-        panels.predict_section(
-            SLUG, "cut", [f"{n:,}" for n in options], options.index(needed), about=(p.model, p.token_ids, found.config),
-            n=f"{needed:,}",
-        )  # fmt: skip
+        questions.cut(p, found)
     with right:
         figures_.cut_figure(p, found, stage, token)
         source(FILTERS[stage], MARKED[stage])
@@ -164,16 +140,10 @@ def draw(p: Prompt) -> None:
             t("formula_of", token=figures_.names_of(p, token)),
         )
         counts = numbers.draw_many(found, seed, DRAWS)
-        best = int(found.probabilities[-1].argmax())
-        times, expected = int(counts[best]), DRAWS * float(found.probabilities[-1][best])
-        panels.predict_section(
-            SLUG, "draw", [t("always"), t("about", n=round(expected)), t("about", n=round(expected / 3))],
-            0 if times == DRAWS else 1, about=(p.model, p.token_ids, seed, found.config), top=named(p, best),
-            n=DRAWS, times=times, expected=f"{expected:.1f}",
-        )  # fmt: skip
+        answered = questions.draw(p, found, seed, counts)
     with right:
         figures_.interval_figure(p, found, u, token)
-        figures_.counts_figure(p, found, counts)
+        shown_if(answered, lambda: figures_.counts_figure(p, found, counts))
         orders.seeds_table(p, seed)
         source(sampling.sample, "torch.searchsorted")
 
@@ -205,18 +175,12 @@ def beams(p: Prompt) -> None:
     found = numbers.searched(p, n_beams, n_new, penalty)
     beams_view.beam_figure(p, found)
     greedy_ids, greedy_total = beams_view.greedy(p, n_new)
-    best = found.finished[0]
-    gap = best.total - greedy_total
     left, right = sides()
     with left:
-        panels.predict_section(
-            SLUG, "beams", [t("beam_wins"), t("greedy_wins"), t("same_text")],
-            2 if best.token_ids == greedy_ids else 0 if gap > 0 else 1,
-            about=(p.model, p.token_ids, n_beams, n_new, penalty), n=n_beams, beam=f"{best.total:.3f}",
-            greedy=f"{greedy_total:.3f}",
-        )  # fmt: skip
+        asked = n_beams, n_new, penalty
+        answered = questions.beams(p, asked, found.finished[0], greedy_ids, greedy_total)
         beams_view.score_formula(found, penalty)
-        beams_view.finished_table(p, found, greedy_ids, greedy_total)
+        shown_if(answered, lambda: beams_view.finished_table(p, found, greedy_ids, greedy_total))
     with right:
         source(beam_search.extend, "best = ways.flatten()")
 
@@ -229,10 +193,7 @@ def cache(p: Prompt) -> None:
         cache_view.shapes_table(p)
         cache_view.memory(p)
     with right:
-        panels.predict_section(
-            SLUG, "cache", [t("grows"), t("constant"), t("falls")], 0, about=p.model, n=len(p.token_ids),
-            last=len(p.token_ids) + cache_view.MEASURED - 1,
-        )  # fmt: skip
+        questions.cache(p)
         cache_view.measure_button(p)
         cache_view.measured_figure(p)
         source(block.LayerCache.append, "self.k[:, :, self.length : end] = k")

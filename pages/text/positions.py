@@ -1,6 +1,5 @@
 """Positions: what a model without them cannot tell, four ways to give it them, and what lies beyond their end."""
 
-import numpy as np
 import streamlit as st
 
 from lab import course
@@ -9,6 +8,7 @@ from lab.ui import position_charts as charts
 from lab.ui import position_data as data
 from lab.ui import position_formulas as formulas
 from lab.ui import position_panels as show
+from lab.ui import position_questions as questions
 from lab.ui.panels import formula, prose, source
 from lab.ui.position_panels import t
 from lab.ui.reading import Reading, open_reading, token_bar
@@ -21,30 +21,15 @@ SLUG = LESSON.slug
 DEFAULT_LAYER, DEFAULT_HEAD = 0, 0
 
 
-def compared(before: float, after: float) -> int:
-    """0 larger, 1 smaller, 2 the same: as float32 can tell."""
-    return 2 if abs(after - before) <= 1e-5 * max(1.0, abs(before)) else 0 if after > before else 1
-
-
-def three() -> list[str]:
-    """The answers that `compared` chooses from."""
-    return [t("larger"), t("smaller"), t("same")]
-
-
 def shuffle(r: Reading) -> None:
     """Without positions attention cannot tell the order."""
     found = data.shuffled(r, show.chosen_seed())
-    cell = r.view.head, r.view.query, r.view.key
     left, right = sides()
     with left:
         prose(SLUG, "shuffle", query=r.query, key=r.key)
         if r.n_tokens - r.trace.has_start < 2:
             st.caption(t("too_short"))
-        before, after = float(found.straight["none"][cell]), float(found.back["none"][cell])
-        panels.predict_section(
-            SLUG, "shuffle", three(), compared(before, after), about=(r.view, tuple(r.labels), show.chosen_seed()),
-            query=r.query, key=r.key, before=f"{before:.6f}", after=f"{after:.6f}",
-        )  # fmt: skip
+        questions.shuffle(r, found)
     with right:
         show.shuffle_bar(r, found, "none")
         formula(formulas.shuffled_weight(r, found, "none"))
@@ -135,19 +120,12 @@ def relative(r: Reading) -> None:
     """Only the distance counts."""
     scores = data.score_by_place(r, min(show.SIDE, r.shape.context_length))
     side = len(scores)
-    here = m, n = show.chosen_places(r, side)
+    here = show.chosen_places(r, side)
     kind = "rope" if r.shape.has_rope else "table"
     left, right = sides()
     with left:
         prose(SLUG, "relative", query=r.query, key=r.key)
-        home = max(m - n, 0), max(n - m, 0)
-        by = min(3, side - 1 - max(home))
-        if by > 0:
-            before, after = float(scores[home]), float(scores[home[0] + by, home[1] + by])
-            panels.predict_section(
-                SLUG, "relative", three(), compared(before, after), about=(r.view, tuple(r.labels), m - n),
-                query=r.query, key=r.key, by=by, before=f"{before:.4f}", after=f"{after:.4f}",
-            )  # fmt: skip
+        questions.relative(r, scores, here)
         show.move_slider(here, side)
         formula(formulas.moved(r, scores, here))
         prose(SLUG, f"relative_{kind}")
@@ -219,12 +197,7 @@ def beyond(r: Reading) -> None:
         if found.one_run is None:
             prose(SLUG, "beyond_table", refusal=found.refusal, last=context - 1)
         else:
-            one, windows = (float(x[context:].mean()) for x in (found.one_run, found.windows))
-            answer = 2 if abs(one - windows) < 0.05 else 0 if one > windows else 1
-            panels.predict_section(
-                SLUG, "beyond", three(), answer, about=(r.model, found.n_tokens), context=context,
-                one=f"{one:.3f}", windows=f"{windows:.3f}", times=f"{np.exp(one - windows):.2f}",
-            )  # fmt: skip
+            questions.beyond(r, found)
             prose(SLUG, "beyond_rope")
     with right:
         charts.story_chart(found, context)

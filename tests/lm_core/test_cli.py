@@ -140,8 +140,9 @@ def test_score_equals_the_loss_of_transformers(
     assert report["mean_nats"] == pytest.approx(output.loss.item(), abs=1e-5)
     assert report["perplexity"] == pytest.approx(math.exp(output.loss.item()), rel=1e-5)
     assert len(rows) == report["scored_tokens"] == ids.shape[1] - 1
-    assert report["total_nats"] == pytest.approx(-output.loss.item() * len(rows), rel=1e-5)
-    assert report["total_bits"] == pytest.approx(sum(math.log2(row["probability"]) for row in rows), rel=1e-4)
+    assert report["log_prob_nats"] == pytest.approx(-output.loss.item() * len(rows), rel=1e-5)
+    assert report["total_bits"] == pytest.approx(-sum(math.log2(row["probability"]) for row in rows), rel=1e-4)
+    assert report["total_bits"] > 0 > report["log_prob_nats"]
     log_probs = output.logits[0, :-1].log_softmax(-1)
     for i, row in enumerate(rows):
         assert row["id"] == ids[0, i + 1]
@@ -155,7 +156,7 @@ def test_score_equals_the_loss_of_transformers(
         assert (report["first_scored"], report["note"], report["start_token"]) == (1, NO_START, None)
         n_bytes -= len("low")
     assert report["scored_bytes"] == n_bytes
-    assert report["bits_per_byte"] == pytest.approx(-report["total_bits"] / n_bytes)
+    assert report["bits_per_byte"] == pytest.approx(report["total_bits"] / n_bytes)
 
 
 def test_score_table(startless: Path, capsys: pytest.CaptureFixture[str]) -> None:

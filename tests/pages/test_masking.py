@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import ButtonGroup
 
-from lab import course, masked_word, models
+from lab import course, masked_word, masking, models, traces
 from lab.language import LANGUAGES, strings
 from lab.lessons import section
-from lab.ui import model_choice
+from lab.ui import masking_rows, model_choice
+from lab.ui.reading import EXAMPLE
 from lm_core.checkpoint import save_pretrained
 from lm_core.encoder import Encoder
 from lm_core.tokenizer import train_bpe
@@ -94,6 +96,83 @@ def test_an_encoder_is_turned_away(language: str, tmp_path: Path) -> None:
     assert [warning.value for warning in app.warning] == [strings(language)["trouble.not_causal"]]
 
 
+# --- the answer waits -------------------------------------------------------------------------------------------------
+
+
+def _question(app: AppTest) -> ButtonGroup:
+    (found,) = [group for group in app.button_group if str(group.key).startswith("guess.")]
+    return found
+
+
+def _drawn(app: AppTest) -> set[str]:
+    """Which figures stand on the page, by the names of their CSV files."""
+    found = {str(button.proto.id).rsplit("-", 1)[-1] for button in app.get("download_button")}
+    return {name.removeprefix("csv_") for name in found}
+
+
+@pytest.mark.parametrize(("step", "figure"), [
+    ("padding", "padding"), ("empty", "nan"), ("infinity", "ways_1"), ("documents", "packings"), ("leak", "leak"),
+])  # fmt: skip
+def test_the_figure_that_gives_the_answer_away_comes_after_it(step: str, figure: str) -> None:
+    app = _open(step=str(STEPS.index(step) + 1))
+    covered = strings("en")["panel.covered"]
+    assert covered in _texts(app) and figure not in _drawn(app)
+    app.button(key=f"uncover_{step}").click().run()  # a teacher in a hurry
+    assert covered not in _texts(app) and figure in _drawn(app)
+    app.button(key=f"uncover_{step}").click().run()
+    assert covered in _texts(app) and figure not in _drawn(app)
+    _question(app).set_value(0).run()
+    assert covered not in _texts(app) and figure in _drawn(app)
+
+
+def test_the_first_question_is_about_a_text_that_is_not_on_the_page() -> None:
+    """How many pairs does the causal mask allow for twice as many tokens? n becomes 2n: n (2n + 1) pairs."""
+    app = _open(step="1")
+    n = len(traces.trace(STORYTELLER, BIRD).labels)
+    question = _question(app)
+    assert f"{n * (2 * n + 1):,}" in question.options
+    question.set_value(question.options.index(f"{n * (2 * n + 1):,}")).run()
+    assert strings("en")["panel.right"] in _texts(app)
+
+
+@pytest.mark.parametrize(("query", "answer"), [
+    ({}, "none"), ({"masking_raise": "12000"}, "added"), ({"masking_lower": "12000"}, "filled"),
+])  # fmt: skip
+def test_each_mistake_has_its_own_case(query: dict[str, str], answer: str) -> None:
+    app = _open(step="5", **query)
+    question = _question(app)
+    question.set_value(masking_rows.ANSWERS.index(answer)).run()
+    assert strings("en")["panel.right"] in _texts(app)
+
+
+@pytest.mark.parametrize(("up", "down", "fails"), [
+    (0, 0, ()), (12000, 0, ("added",)), (0, 12000, ("filled",)), (12000, 12000, ("filled", "added")),
+])  # fmt: skip
+def test_the_cases_are_those_of_torch(up: int, down: int, fails: tuple[str, ...]) -> None:
+    """The three ways written out with torch alone, in float64, on scores that no model made."""
+    scores = np.random.default_rng(5).normal(0, 6, 9)
+    allowed = np.arange(9) < 5
+    row = masking.case_scores(scores, allowed, up, down)
+    ways = masking.row_ways(row, allowed)
+    plain, open_ = torch.tensor(row), torch.tensor(allowed)
+    theirs = {
+        "infinity": plain.masked_fill(~open_, -torch.inf),
+        "filled": plain.masked_fill(~open_, -1e4),
+        "added": plain + (~open_).double() * -1e4,
+    }
+    for way, masked in theirs.items():
+        np.testing.assert_allclose(ways[way][1], torch.softmax(masked, -1).numpy(), atol=2e-3)  # float32 at 12,000
+    assert masking.broken(ways, allowed) == fails
+    hidden = torch.softmax(theirs["infinity"], -1)
+    np.testing.assert_allclose(hidden, torch.softmax(torch.tensor(scores).masked_fill(~open_, -torch.inf), -1))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_minus_is_a_minus_in_the_note_on_float16(language: str) -> None:
+    shown = _texts(_open(language=language, step="5"))
+    assert "−10,000" in shown and "-10000" not in shown and "-∞" not in shown
+
+
 # --- both readers of a gap --------------------------------------------------------------------------------------------
 
 
@@ -158,7 +237,10 @@ def test_the_page_shows_both_readers(language: str, filler: str) -> None:
     shown = _texts(app)
     assert strings(language)["masking.no_encoder"] not in shown
     assert strings(language)["masking.no_mask_in_encoder"] not in shown
-    assert strings(language)["masking.decoder_same"].split("{")[0] in shown
+    assert strings(language)["masking.decoder_same"].split("{")[0] not in shown  # it gives the answer away
+    _question(app).set_value(0).run()
+    assert strings(language)["masking.decoder_same"].split("{")[0] in _texts(app)
+    assert strings(language)["panel.right"] in _texts(app)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -168,3 +250,12 @@ def test_without_an_encoder_the_page_says_so(language: str, monkeypatch: pytest.
     shown = _texts(app)
     assert strings(language)["masking.no_encoder"] in shown
     assert strings(language)["masking.decoder_same"].split("{")[0] in shown
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_chinese_before_an_english_encoder_is_told_and_there_is_a_way_out(language: str, filler: str) -> None:
+    app = _open(language=language, step="9", text="床前明月光")
+    assert strings(language)["masking.bytes_note"].split("{")[0] in _texts(app)
+    app.button(key="read_english").click().run()
+    assert strings(language)["masking.bytes_note"].split("{")[0] not in _texts(app)
+    assert app.session_state["view.text"] == EXAMPLE

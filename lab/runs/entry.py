@@ -116,17 +116,12 @@ def _check_words(
     stems = [name.partition(".")[0] for name in files]
     if strange := [name for name in files if not FILE_NAME.fullmatch(name)]:
         raise RefusedError("config", f"the words come as train or validation .txt, .csv, .tsv, .jsonl: {strange[0]!r}")
-    if "train" not in stems or len(set(stems)) < len(stems):
+    if "train" not in stems or len(set(stems)) < len(stems) or not all(map(bytes.strip, files.values())):
         raise RefusedError("no_text")
+    read = decode_text if config.task == "causal" else parse_examples
     for name, content in files.items():
         try:
-            if config.task == "causal":
-                if not decode_text(content, name).strip():
-                    raise RefusedError("no_text")
-            else:
-                parse_examples(content, name)
-        except RefusedError:
-            raise
+            read(content, name)
         except ValueError as error:
             raise RefusedError("data", str(error)) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from lab import settings, store
 from lab.store import QuotaError
 
 GIB = 2**30
+ORPHAN_AGE = 3600  # seconds
 
 
 def size_of(folder: Path) -> int:
@@ -46,10 +48,10 @@ def check_disk(owner: str, folder: Path, more: int = 0, limits: settings.RunLimi
 
 
 def sweep(folder: Path, keep: Iterable[str]) -> list[str]:
-    """Remove the run folders that no run belongs to; returns their names."""
-    kept, gone = set(keep), []
+    """Remove the run folders that no run belongs to; returns their names. Fresh ones may be about to get their row."""
+    kept, gone, old = set(keep), [], time.time() - ORPHAN_AGE
     for place in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if place.is_dir() and not place.is_symlink() and place.name.split(".")[0] not in kept:
+        if place.is_dir() and not place.is_symlink() and place.name not in kept and place.stat().st_mtime < old:
             shutil.rmtree(place, ignore_errors=True)
             gone.append(place.name)
     return gone

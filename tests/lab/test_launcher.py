@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -41,7 +41,7 @@ def test_a_number_that_was_given_to_another_process_is_never_signalled() -> None
 def test_a_dead_process_that_nobody_has_asked_about_is_dead() -> None:
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     wait_for(lambda: processes.start_of(child.pid) is None)
-    assert os.path.exists(f"/proc/{child.pid}") or sys.platform != "linux", "its entry is still there"
+    assert Path(f"/proc/{child.pid}").exists() or sys.platform != "linux", "its entry is still there"
     child.wait()
 
 

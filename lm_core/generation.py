@@ -104,4 +104,5 @@ def continuation(
     stop = frozenset() if tokenizer.eos_id is None else frozenset([tokenizer.eos_id])
     sampling = SamplingConfig(temperature=0.8, top_p=0.95)
     new = list(generate(model, torch.tensor(token_ids), max_new, sampling, stop_ids=stop, seed=seed))
-    return prompt + tokenizer.decode([token for token in new if token not in stop])
+    # A vocabulary may be wider than its tokenizer, rounded up for speed; training can make such an id likely.
+    return prompt + tokenizer.decode([token for token in new if token not in stop and token < tokenizer.vocab_size])

@@ -11,7 +11,7 @@ from lab.figures.frame import alt_of, literal
 from lab.figures.paired import paired_bars
 from lab.figures.pieces import pieces
 from lab.figures.scatter import scatter
-from lab.figures.table import matrix_csv, to_csv
+from lab.figures.table import matrix_csv, rows_csv, to_csv
 
 __all__ = [
     "alt_of",
@@ -27,6 +27,7 @@ __all__ = [
     "overlaid_curves",
     "paired_bars",
     "pieces",
+    "rows_csv",
     "scatter",
     "to_csv",
 ]  # fmt: skip

@@ -43,19 +43,19 @@ class RaceConfig:
     ValueError: n_steps must be at least 1, not 0
     """
 
-    n_steps: int = 500
+    n_steps: int = 120
     seed: int = 1
     vocab_size: int = 320
     d_model: int = 64
     n_layers: int = 2
-    n_heads: int = 4
-    n_tokens: int = 48
-    batch_size: int = 12
+    n_heads: int = 2
+    n_tokens: int = 32
+    batch_size: int = 16
     optimizer: str = "muon"
     lr: float = 5e-3
     muon_lr: float = 1e-2
-    validate_every: int = 20
-    prompts: tuple[str, ...] = ("Day 1. At sea.", "0400. Wind ")
+    validate_every: int = 10
+    prompts: tuple[str, ...] = ("Day 1. At sea.\n", "0400. Wind")
     max_new: int = 70
     max_seconds: float = 30.0
 
@@ -88,7 +88,7 @@ class RaceRecord:
 
 
 def two_models(config: RaceConfig) -> dict[str, Decoder]:
-    """The same random weights twice: what differs later comes from the mask alone."""
+    """The same random weights twice (Llama in shape): what differs later comes from the mask alone."""
     shape = llama_config(
         vocab_size=config.vocab_size, d_model=config.d_model, n_layers=config.n_layers, n_heads=config.n_heads,
         d_mlp=2 * config.d_model,
@@ -101,7 +101,10 @@ def two_models(config: RaceConfig) -> dict[str, Decoder]:
 def learn(
     model: Decoder, optimizers: list[torch.optim.Optimizer], inputs: Tensor, targets: Tensor, allowed: Tensor
 ) -> float:
-    """One step of gradient descent under this mask; returns the loss before it. inputs, targets [B T], allowed [T T]."""
+    """One step of gradient descent under this mask; returns the loss before it.
+
+    inputs, targets int [B T], allowed bool [T T].
+    """
     loss = next_token_loss(model(inputs, allowed), targets)
     loss.backward()
     clip(model.parameters(), 1.0)
@@ -128,18 +131,19 @@ def write(model: Decoder, tokenizer: BPETokenizer, config: RaceConfig, arm: str)
     sampling, texts = SamplingConfig(temperature=0.8, top_p=0.95), []
     for prompt in config.prompts:
         ids = [tokenizer.bos_id or 0, *tokenizer.encode(prompt)]
-        new = generate(model, torch.tensor(ids[-config.n_tokens :]), config.max_new, sampling, seed=config.seed, ops=ops)
+        new = generate(
+            model, torch.tensor(ids[-config.n_tokens :]), config.max_new, sampling, seed=config.seed, ops=ops
+        )
         texts.append(prompt + tokenizer.decode(list(new)))
     return texts
 
 
-def race(
-    train: Sequence[str], validation: Sequence[str], config: RaceConfig = RaceConfig()  # noqa: B008  (frozen)
-) -> Iterator[RaceRecord]:
+def race(train: Sequence[str], validation: Sequence[str], config: RaceConfig = RaceConfig()) -> Iterator[RaceRecord]:
     """Train both models on the same batches, one record a step; the last one carries what they write.
 
     The tokenizer (byte-level BPE) is learned from `train` first. Ends after `n_steps` or `max_seconds`, whichever comes
-    first; what comes after the last step (measuring, writing) takes a moment more. Raises ValueError for too little text.
+    first; what comes after the last step (measuring, writing) takes a moment more. Raises ValueError for too little
+    text.
     """
     began = time.perf_counter()
     tokenizer = train_bpe(train, config.vocab_size, [START])
@@ -149,7 +153,11 @@ def race(
         raise ValueError(f"{len(data.validation)} validation tokens do not fill a window of {config.n_tokens}")
     models = two_models(config)
     optimizers = {
-        arm: build_optimizers(model, kind=config.optimizer, lr=config.lr, muon_lr=config.muon_lr, weight_decay=0.01, betas=(0.9, 0.99))
+        arm: build_optimizers(
+            model, kind=config.optimizer, lr=config.lr, muon_lr=config.muon_lr, weight_decay=0.01, betas=(0.9, 0.99)
+        )
+            model, kind=config.optimizer, lr=config.lr, muon_lr=config.muon_lr, weight_decay=0.01, betas=(0.9, 0.99)
+        )
         for arm, model in models.items()
     }
     masks = {arm: mask(config.n_tokens) for arm, mask in ARMS.items()}

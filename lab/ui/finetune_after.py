@@ -176,10 +176,12 @@ def attention(first: Probe, now: Probe) -> None:
 
 
 def change(probes: Sequence[Probe], now: Probe) -> None:
-    """How far each part of the model is from where it began; the parts that moved most by the end, in the model's order."""
-    last = probes[-1].get("change") or {}
-    parts = set(sorted(last, key=lambda part: -float(last[part] or 0))[:MOST_PARTS])
-    names = [part for part in last if part in parts] or list(now["change"])[:MOST_PARTS]
+    """How far each part of the model is from where it began: those that moved most by the end, in the model's order."""
+    last = {part: value for part, value in (probes[-1].get("change") or {}).items() if value is not None}
+    parts = set(sorted(last, key=lambda part: -float(last[part]))[:MOST_PARTS])
+    names = [part for part in last if part in parts]
+    if not names:
+        return
     values = [float(now["change"].get(part) or 0.0) for part in names]
     longest = max((float((probe.get("change") or {}).get(part) or 0) for probe in probes for part in names), default=0)
     top = names[int(np.argmax(values))]
@@ -192,7 +194,7 @@ def change(probes: Sequence[Probe], now: Probe) -> None:
         st.caption(t("change_more", shown=len(names), total=len(last)))
 
 
-# --- a classifier's answers ---------------------------------------------------------------------------------------------
+# --- a classifier's answers -------------------------------------------------------------------------------------------
 
 
 def classified(run_id: str, first: Probe, now: Probe) -> None:
@@ -248,4 +250,3 @@ def turned(found: answers.Answers, then: answers.Judged, here: answers.Judged, s
         )
     if len(flips) > 12:
         st.caption(t("more_flips", n=len(flips) - 12))
-

@@ -156,8 +156,6 @@ def race(train: Sequence[str], validation: Sequence[str], config: RaceConfig = R
         arm: build_optimizers(
             model, kind=config.optimizer, lr=config.lr, muon_lr=config.muon_lr, weight_decay=0.01, betas=(0.9, 0.99)
         )
-            model, kind=config.optimizer, lr=config.lr, muon_lr=config.muon_lr, weight_decay=0.01, betas=(0.9, 0.99)
-        )
         for arm, model in models.items()
     }
     masks = {arm: mask(config.n_tokens) for arm, mask in ARMS.items()}

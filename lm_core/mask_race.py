@@ -43,7 +43,7 @@ class RaceConfig:
     ValueError: n_steps must be at least 1, not 0
     """
 
-    n_steps: int = 120
+    n_steps: int = 160
     seed: int = 1
     vocab_size: int = 320
     d_model: int = 64

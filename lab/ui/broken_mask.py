@@ -22,8 +22,8 @@ from lab.ui.charts import chart
 from lab.ui.panels import figure_head, source
 from lm_core import mask_race
 
-STATE = "broken_mask"  # {"file", "pid", "started"} of this session's race; one at a time
-SECONDS, STEPS, SEED = 30, 120, 1
+STATE = "broken_mask"  # {"file", "pid", "started", "watched"} of this session's race; one at a time
+SECONDS, STEPS, SEED = 30, 160, 1
 GRACE_SECONDS = 90  # to import torch and to write at the end; after that the process is ended
 AT_ONCE = 2  # races on this server
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +67,7 @@ def start() -> None:
         command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     _racers().append(racer)
-    st.session_state[STATE] = {"file": str(place), "pid": racer.pid, "started": time.time()}
+    st.session_state[STATE] = {"file": str(place), "pid": racer.pid, "started": time.time(), "watched": True}
 
 
 def stop() -> None:
@@ -107,11 +107,14 @@ def show() -> None:
         with st.container(key="prose_broken_mask"):
             st.markdown(t("what"))
         guess()
-        st.button(t("start"), key="broken_mask_start", type="primary", on_click=start, disabled=is_running())
+        if is_running():
+            st.button(t("stop"), key="broken_mask_stop", on_click=stop)
+        else:
+            st.button(t("start"), key="broken_mask_start", type="primary", on_click=start)
         if st.session_state.get(f"{STATE}.full"):
             st.info(t("full", n=AT_ONCE))
-        source(mask_race.race, "masks = {arm: mask")
         source(mask_race.learn, "loss = next_token_loss")
+        source(mask_race.race, "masks = {arm: mask")
     with right:
         follow()
 
@@ -133,7 +136,6 @@ def follow() -> None:
         curves([])
         st.caption(t("not_yet"))
         return
-    # The page as a whole runs again when the race has ended: then nothing asks any more.
     st.fragment(_follow, run_every=1.0 if is_running() else None)()
 
 
@@ -141,22 +143,19 @@ def _follow() -> None:
     mine = st.session_state[STATE]
     alive = is_running()
     records = read(Path(mine["file"]))
-    if alive:
+    done = bool(records) and records[-1]["last"]
+    if alive and not done:
         step = records[-1]["step"] if records else 0
         words = t("progress", step=step, n=STEPS, seconds=f"{time.time() - mine['started']:.0f}")
         st.progress(min(1.0, step / STEPS), words if records else t("starting"))
-        st.button(t("stop"), key="broken_mask_stop", on_click=stop)
-    elif not records or not records[-1]["last"]:
+    elif not done:
         st.warning(t("ended"))
     curves(records)
-    if records and records[-1]["last"]:
+    if done:
         outcome(records)
-        if alive:
-            return
-    if st.session_state.get(f"{STATE}.seen_alive") and not alive:
-        st.session_state[f"{STATE}.seen_alive"] = False
-        st.rerun()
-    st.session_state[f"{STATE}.seen_alive"] = alive
+    if not alive and mine["watched"]:
+        st.session_state[STATE] = mine | {"watched": False}
+        st.rerun()  # the page as a whole: its button is `start` again, and nothing asks any more
 
 
 def curves(records: Sequence[Record]) -> None:

@@ -222,6 +222,19 @@ _PARTS = (
 )  # fmt: skip
 
 
+def check(folder: Path, base: Path | None = None) -> list[tuple[str, Path]]:
+    """The files of a run that go into its zip, by their names there. Raises ExportError, see `write_zip`."""
+    places = {"": folder / "result", "data/": folder / "data"} | ({f"{BASE}/": base} if base is not None else {})
+    files = [(f"{prefix}{path.relative_to(place).as_posix()}", path)
+             for prefix, place in places.items() for path in sorted(place.rglob("*"))
+             if path.is_file() and not path.is_symlink()]  # fmt: skip
+    if not any(name.startswith(("model/", "adapter/")) for name, _ in files):
+        raise ExportError("nothing")
+    if (size := sum(path.stat().st_size for _, path in files)) > MOST_BYTES:
+        raise ExportError("too_large", gb=f"{size / 2**30:.1f}", most=f"{MOST_BYTES / 2**30:.0f}")
+    return files
+
+
 def write_zip(
     run: RunFacts, folder: Path, records: Sequence[Record], target: BinaryIO, *, base: Path | None = None,
     language: str | None = None,
@@ -232,15 +245,7 @@ def write_zip(
     public name (`run:ID`). Links in the folder are not followed. Raises ExportError: `nothing` where the run has left
     no model, `too_large` above MOST_BYTES.
     """
-    result = folder / "result"
-    places = {"": result, "data/": folder / "data"} | ({f"{BASE}/": base} if base is not None else {})
-    files = [(f"{prefix}{path.relative_to(place).as_posix()}", path)
-             for prefix, place in places.items() for path in sorted(place.rglob("*"))
-             if path.is_file() and not path.is_symlink()]  # fmt: skip
-    if not any(name.startswith(("model/", "adapter/")) for name, _ in files):
-        raise ExportError("nothing")
-    if (size := sum(path.stat().st_size for _, path in files)) > MOST_BYTES:
-        raise ExportError("too_large", gb=f"{size / 2**30:.1f}", most=f"{MOST_BYTES / 2**30:.0f}")
+    files = check(folder, base)
     started = run.started or 0.0
     config = config_from_dict(dict(run.spec["config"]))
     toml = (folder / "run.toml").read_text(encoding="utf-8")

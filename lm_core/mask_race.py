@@ -12,7 +12,7 @@ has nobody to copy from, and when the model writes, every new token is such a la
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -31,7 +31,7 @@ from lm_core.tokenizer import BPETokenizer, train_bpe
 from lm_core.training_step import apply_step, clip, next_token_loss
 
 START = "<|endoftext|>"
-ARMS = {"causal": causal_mask, "open": full_mask}  # with the mask, and without
+ARMS: dict[str, Callable[..., Tensor]] = {"causal": causal_mask, "open": full_mask}  # with the mask, and without
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -14,8 +15,9 @@ from lab.lessons import escape_markdown
 from lab.ui.charts import chart
 from lab.ui.panels import figure_head
 
-MOST_TOKENS, MOST_PARTS = 8, 14
+MOST_TOKENS, MOST_PARTS, MOST_LAYERS = 8, 14, 34
 Probe = Mapping[str, Any]
+Token = tuple[str, int]  # its label and its id
 
 
 class HasId(Protocol):
@@ -23,6 +25,8 @@ class HasId(Protocol):
 
     @property
     def id(self) -> Any: ...
+    @property
+    def spec(self) -> dict[str, Any]: ...
 
 
 def t(key: str, **values: object) -> str:
@@ -51,11 +55,11 @@ def show(run: HasId, probes: Sequence[Probe], records: Sequence[Mapping[str, Any
             classified(str(run.id), first, now)
     with right:
         if now.get("next"):
-            next_tokens(probes, now)
+            next_tokens(probes, now, str(run.spec.get("probe") or ""))
         if now.get("attention"):
             attention(first, now)
         if now.get("change"):
-            change(probes, now)
+            change(probes, now, str(run.id))
 
 
 def best_step(records: Sequence[Mapping[str, Any]]) -> int | None:
@@ -71,7 +75,7 @@ def scrubber(run_id: str, steps: Sequence[int], best: int | None) -> int:
     """`drag through training`: which kept step is looked at; the newest until one is chosen."""
     chosen, key = f"after.step.{run_id}", f"after_step_{run_id}"
     asked = st.session_state.get(chosen)
-    step = asked if asked in steps else steps[-1]
+    step = int(asked) if asked in steps else steps[-1]
     if len(steps) > 1:
         st.session_state[key] = step
 
@@ -122,15 +126,15 @@ def _inked(words: str, colour: str | None) -> str:
     return "  \n".join(line if colour is None or not line.strip() else f":{colour}[{line}]" for line in lines)
 
 
-def shown_tokens(probes: Sequence[Probe], most: int = MOST_TOKENS) -> list[str]:
+def shown_tokens(probes: Sequence[Probe], most: int = MOST_TOKENS) -> list[Token]:
     """Which next tokens are drawn at every step alike: the `most` that were likeliest at any, by their last value.
 
-    >>> one = {"step": 0, "next": {"tokens": ["king", "sea"], "probabilities": [0.4, 0.1]}}
-    >>> two = {"step": 9, "next": {"tokens": ["sea", "ship", "king"], "probabilities": [0.5, 0.2, 0.1]}}
+    >>> one = {"step": 0, "next": {"tokens": ["king", "sea"], "ids": [1, 2], "probabilities": [0.4, 0.1]}}
+    >>> two = {"step": 9, "next": {"tokens": ["sea", "ship"], "ids": [2, 3], "probabilities": [0.5, 0.2]}}
     >>> shown_tokens([one, two], 2)
-    ['sea', 'king']
+    [('sea', 2), ('king', 1)]
     """
-    highest: dict[str, float] = {}
+    highest: dict[Token, float] = {}
     for probe in probes:
         for token, p in next_of(probe).items():
             highest[token] = max(p, highest.get(token, 0.0))
@@ -139,25 +143,35 @@ def shown_tokens(probes: Sequence[Probe], most: int = MOST_TOKENS) -> list[str]:
     return sorted(chosen, key=lambda token: -last.get(token, 0.0))
 
 
-def next_of(probe: Probe) -> dict[str, float]:
-    """token -> probability of one probe."""
+def next_of(probe: Probe) -> dict[Token, float]:
+    """(label, id) -> probability of one probe; two tokens may read the same."""
     found = probe.get("next") or {}
-    return dict(zip(found.get("tokens", ()), found.get("probabilities", ()), strict=True))
+    labels = found.get("tokens", ())
+    return dict(zip(zip(labels, found.get("ids") or [-1] * len(labels), strict=True),
+                    found.get("probabilities", ()), strict=True))  # fmt: skip
 
 
-def next_tokens(probes: Sequence[Probe], now: Probe) -> None:
+def next_tokens(probes: Sequence[Probe], now: Probe, sentence: str) -> None:
     """The likeliest next tokens: a bar for this step, a tick for step 0, one axis for the whole run."""
     tokens = shown_tokens(probes)
     then, here = next_of(probes[0]), next_of(now)
     longest = max(next_of(probe).get(token, 0.0) for probe in probes for token in tokens)
     top = max(tokens, key=lambda token: here.get(token, 0.0))
     chart(
-        figures.next_token_bars, tokens, [here.get(x) for x in tokens], [then.get(x) for x in tokens],
-        value_max=max(longest, 0.02), bounds=(min(here.values(), default=None), min(then.values(), default=None)),
-        alt=t("next_alt", step=now["step"], token=top, before=f"{then.get(top, 0):.3f}", now=f"{here.get(top, 0):.3f}"),
-        title=t("next_title", probe=escape_markdown(str(now.get("probe", ""))) or t("the_probe")),
+        figures.next_token_bars, [label for label, _ in tokens], [here.get(x) for x in tokens],
+        [then.get(x) for x in tokens], value_max=max(longest, 0.02),
+        bounds=(_smallest(here), _smallest(then)),
+        alt=t("next_alt", step=now["step"], token=top[0], before=f"{then.get(top, 0):.3f}",
+              now=f"{here.get(top, 0):.3f}"),
+        title=t("next_title", probe=escape_markdown(sentence) if sentence else t("the_probe")),
         file=f"next_token_step{now['step']}",
     )  # fmt: skip
+
+
+def _smallest(found: Mapping[Token, float]) -> float | None:
+    """What is not among the likeliest twelve is at most as likely as the twelfth."""
+    likeliest = sorted(found.values(), reverse=True)[:12]
+    return likeliest[-1] if likeliest else None
 
 
 def attention(first: Probe, now: Probe) -> None:
@@ -175,20 +189,41 @@ def attention(first: Probe, now: Probe) -> None:
     st.caption(t("attention_moved", moved=f"{moved:.3f}"))
 
 
-def change(probes: Sequence[Probe], now: Probe) -> None:
-    """How far each part of the model is from where it began: those that moved most by the end, in the model's order."""
-    last = {part: value for part, value in (probes[-1].get("change") or {}).items() if value is not None}
-    parts = set(sorted(last, key=lambda part: -float(last[part]))[:MOST_PARTS])
-    names = [part for part in last if part in parts]
+def by_layer(change: Mapping[str, float | None]) -> dict[str, float]:
+    """The mean over the matrices of each layer; what belongs to no layer keeps its name. In the model's order.
+
+    >>> by_layer({"embed_tokens.weight": 0.1, "blocks.0.attention.w_q.weight": 0.2, "blocks.0.mlp.w_in.weight": 0.4})
+    {'embed_tokens': 0.1, '1': 0.30000000000000004}
+    """
+    groups: dict[str, list[float]] = {}
+    for name, value in change.items():
+        inside = re.match(r"blocks\.(\d+)\.", name)
+        groups.setdefault(str(int(inside[1]) + 1) if inside else name.partition(".")[0], []).append(float(value or 0.0))
+    return {name: sum(values) / len(values) for name, values in groups.items()}
+
+
+def change(probes: Sequence[Probe], now: Probe, run_id: str) -> None:
+    """How far each part of the model is from where it began: layer by layer, or the matrices that moved most."""
+    whole = st.segmented_control(
+        t("change_title"), (True, False), default=True, required=True, key=f"after_change_{run_id}",
+        label_visibility="collapsed", format_func=lambda by: t("by_layer" if by else "by_matrix"),
+    )  # fmt: skip
+    every = [dict(probe.get("change") or {}) for probe in probes]
+    rows = [by_layer(each) for each in every] if whole else every
+    last = {part: float(value or 0.0) for part, value in rows[-1].items()}
+    most = set(sorted(last, key=lambda part: -last[part])[: MOST_LAYERS if whole else MOST_PARTS])
+    names = [part for part in last if part in most]
     if not names:
         return
-    values = [float(now["change"].get(part) or 0.0) for part in names]
-    longest = max((float((probe.get("change") or {}).get(part) or 0) for probe in probes for part in names), default=0)
-    top = names[int(np.argmax(values))]
+    here = by_layer(now["change"]) if whole else now["change"]
+    values = [float(here.get(part) or 0.0) for part in names]
+    longest = max(float(row.get(part) or 0.0) for row in rows for part in names)
+    shown = [t("layer", n=part) if part.isdecimal() else part for part in names]
+    top = int(np.argmax(values))
     chart(
-        figures.change_bars, names, values, value_max=longest or 1.0, value_title="‖θ − θ₀‖ / ‖θ₀‖",
-        alt=t("change_alt", step=now["step"], part=top, value=f"{max(values):.4f}"),
-        title=t("change_title"), file=f"change_step{now['step']}",
+        figures.change_bars, shown, values, value_max=longest or 1.0, value_title="‖W − W₀‖ / ‖W₀‖",
+        alt=t("change_alt", step=now["step"], part=shown[top], value=f"{values[top]:.4f}"),
+        title=t("change_layers" if whole else "change_title"), file=f"change_step{now['step']}",
     )  # fmt: skip
     if len(last) > len(names):
         st.caption(t("change_more", shown=len(names), total=len(last)))

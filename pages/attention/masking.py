@@ -219,7 +219,6 @@ def leak(r: Reading) -> None:
         reach = masking.reachable(here.allowed, len(moved) - 1)[:, :, place]
         counts = [(int(m), int(f)) for m, f in zip((moved > 0).sum(axis=1), reach.sum(axis=1), strict=True)]
         st.caption(t("reach", first=counts[1][0], may_first=counts[1][1], last=counts[-1][0], may_last=counts[-1][1]))
-        figure.experiment()
         source(mask_experiments.leak, "return (after - before)")
         source(masks.reachable, "brought = ")
 
@@ -280,6 +279,7 @@ def encoder(r: Reading) -> None:
         gap_figure.encoder_answers(name, enc, enc2, truth)
         gap_figure.decoder_answers(r.model, dec, dec2, own_id, found.labels[gap])
         source(Encoder.hidden, "x = block(x, None")
+        figure.experiment()
 
 
 STEPS = (kinds, cells, padding, empty, infinity, documents, leak, corruption, encoder)

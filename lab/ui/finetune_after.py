@@ -75,7 +75,7 @@ def scrubber(run_id: str, steps: Sequence[int], best: int | None) -> int:
     """`drag through training`: which kept step is looked at; the newest until one is chosen."""
     chosen, key = f"after.step.{run_id}", f"after_step_{run_id}"
     asked = st.session_state.get(chosen)
-    step = int(asked) if asked in steps else steps[-1]
+    step = asked if isinstance(asked, int) and asked in steps else steps[-1]
     if len(steps) > 1:
         st.session_state[key] = step
 

@@ -94,10 +94,10 @@ def _curves(base: Run, found: list[Run], records: dict[str, list[Any]]) -> None:
     """Validation over steps, one curve a contestant."""
     names = _names(found)
     curves = {names[member.id]: race.curve(records[member.id]) for member in found}
-    heights = [y for _, ys in curves.values() for y in ys if math.isfinite(y)]
+    starts = [ys[0] for _, ys in curves.values() if ys and math.isfinite(ys[0])]  # they fix the axis: no curve moves it
     classifies = base.spec["config"].get("task") == "classification"
-    top = 1.0 if classifies else math.ceil(max(heights, default=5.0) + 0.25)
-    low = 0.0 if classifies else math.floor(min([*heights, 2.0]))
+    top = 1.0 if classifies else math.ceil(max(starts, default=5.0) + 0.25)
+    low = 0.0 if classifies else max(0.0, math.floor(min(starts, default=5.0)) - 2.0)
     last = ", ".join(f"{name} {ys[-1]:.2f}" for name, (_, ys) in curves.items() if ys)
     chart(
         figures.overlaid_curves, curves, x_range=(0, max(member.n_steps for member in found)), y_range=(low, top),

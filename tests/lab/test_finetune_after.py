@@ -122,10 +122,10 @@ def page(run, probes, records):  # type: ignore[no-untyped-def]  # its text is r
     finetune_after.show(run, probes, records)
 
 
-def opened(probes: list[dict[str, Any]], language: str, words: str = "The end") -> AppTest:
+def opened(probes: list[dict[str, Any]], language: str, words: str = "The end", step: int | None = None) -> AppTest:
     run = SimpleNamespace(id="r1", spec={"probe": words})
     app = AppTest.from_function(page, args=(run, probes, [{"step": 10, "best": True}]), default_timeout=30)
-    app.session_state["lang"] = language
+    app.session_state["lang"], app.session_state["after.step.r1"] = language, step
     return app.run()
 
 
@@ -140,8 +140,7 @@ def test_the_slider_moves_every_view(language: str, classifies: bool) -> None:
     if language == "en":
         app.select_slider[0].set_value(10).run()
     else:  # AppTest names an option outside of the session, so in English, and the widget would not know it
-        app.session_state["after.step.r1"] = 10
-        app.run()
+        app = opened([probe(step, 0.1 + step / 50, classifies) for step in (0, 10, 20)], language, step=10)
     assert not app.exception
     shown = " ".join(entry.value for entry in app.markdown)
     assert "of 10" in shown and "of 20" not in shown

@@ -6,13 +6,28 @@ Show one with `st.plotly_chart(figure, config={"displayModeBar": False}, theme=N
 """
 
 from lab.figures.charts import bars, histogram, line
+from lab.figures.finetune_after import attention_map, change_bars, confusion_map, next_token_bars, overlaid_curves
 from lab.figures.frame import alt_of, literal
 from lab.figures.paired import paired_bars
 from lab.figures.pieces import pieces
 from lab.figures.scatter import scatter
-from lab.figures.table import matrix_csv, to_csv
+from lab.figures.table import matrix_csv, rows_csv, to_csv
 
 __all__ = [
-    "alt_of", "bars", "histogram", "line", "literal", "matrix_csv", "paired_bars", "pieces", "scatter",
+    "alt_of",
+    "attention_map",
+    "bars",
+    "change_bars",
+    "confusion_map",
+    "histogram",
+    "line",
+    "literal",
+    "matrix_csv",
+    "next_token_bars",
+    "overlaid_curves",
+    "paired_bars",
+    "pieces",
+    "rows_csv",
+    "scatter",
     "to_csv",
 ]  # fmt: skip

@@ -44,6 +44,16 @@ def to_csv(figure: go.Figure) -> str:
     return _written(rows)
 
 
+def rows_csv(rows: Iterable[Sequence[object]]) -> str:
+    """Rows of a table, the names of its columns first, as CSV text.
+
+    Example:
+        >>> rows_csv([("text", "p"), ("=x", 0.5)])
+        "text,p\\r\\n'=x,0.5\\r\\n"
+    """
+    return _written(rows)
+
+
 def matrix_csv(values: ArrayLike, rows: Sequence[str], cols: Sequence[str]) -> str:
     """A matrix [m, n] with its m row and n column names as CSV text; minus infinity is written `-inf`.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from lab import course, figures, masking
+from lab import course, figures, language, masking
 from lab.lessons import escape_markdown
 from lab.masking import Array, Bool, Packed, Padded, Texts, Way
 from lab.ui import components, panels, view
@@ -121,8 +121,9 @@ def three_ways(r: Reading, ways: dict[Way, tuple[Array, Array]], file: str) -> N
 
 def experiment() -> None:
     """A link to training with a broken mask, once its page is open."""
-    lesson = course.lesson("finetuning")
-    if lesson.is_open:
-        st.page_link(lesson.file, label=escape_markdown(t("experiment")))
+    lesson = next((lesson for lesson in course.lessons() if lesson.slug in ("finetune", "finetuning")), course.HOME)
+    if lesson.is_open and lesson is not course.HOME:
+        query = language.address() | {"experiment": "mask"}
+        st.page_link(lesson.file, label=escape_markdown(t("experiment")), query_params=query)
     else:
         st.caption(t("experiment_planned"))

@@ -140,7 +140,6 @@ def leak(r: Reading) -> None:
         formula(formulas.moved(*found.at, float(found.moved[found.at]) if answered else None))
     with right:
         shown_if(answered, lambda: leaks.show(r, found, here))
-        figure.experiment()
         source(mask_experiments.leak, "return (after - before)")
         source(masks.reachable, "brought = ")
 
@@ -182,6 +181,7 @@ def encoder(r: Reading) -> None:
         gaps.encoder_answers(name, gap, answered)
         gaps.decoder_answers(r.model, gap, answered)
         source(Encoder.hidden, "x = block(x, None")
+        figure.experiment()
 
 
 STEPS = (kinds, cells, padding, empty, infinity, documents, leak, corruption, encoder)

@@ -121,7 +121,7 @@ def three_ways(r: Reading, ways: dict[Way, tuple[Array, Array]], file: str) -> N
 
 def experiment() -> None:
     """A link to training with a broken mask, once its page is open."""
-    lesson = course.lesson("finetuning")
+    lesson = course.lesson("finetune")
     if lesson.is_open:
         st.page_link(lesson.file, label=escape_markdown(t("experiment")))
     else:

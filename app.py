@@ -8,11 +8,13 @@ from pathlib import Path
 import streamlit as st
 
 from lab import course, garbage, language
+from lab.runs import supervisor
 from lab.ui import first_visit, page_style
 
 SHELL_CSS = Path(__file__).parent / "assets" / "css" / "shell.css"
 
 first_run_of_all = garbage.start()
+supervisor.ensure()
 language.choose()
 page = course.navigation()
 if first_run_of_all and first_visit.came_by_deep_link():

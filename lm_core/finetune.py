@@ -12,7 +12,7 @@ by no longer asking.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,8 @@ class _Progress:
 class _Run:
     """One run of `finetune`, cut into its parts."""
 
+    may_save: Callable[[], None] | None = None
+
     def __init__(self, learner: Learner, data: Data, config: FinetuneConfig, folder: Path | None, sampler: Any) -> None:
         check_fit(learner, data, config)
         self.learner, self.data, self.config, self.folder, self.sampler = learner, data, config, folder, sampler
@@ -127,7 +129,8 @@ class _Run:
         """Write the state (or, without the optimizers, the `best` one), if there is a folder to write to."""
         if self.folder is None:
             return False
-        save_state(self.folder / name, self.learner, self.optimizers if name == "state" else [], self._facts())
+        optimizers = self.optimizers if name == "state" else []
+        save_state(self.folder / name, self.learner, optimizers, self._facts(), self.may_save)
         return True
 
     def resume(self) -> bool:
@@ -257,18 +260,21 @@ def finetune(
     folder: Path | None = None,
     resume: bool = False,
     sampler: Sampler | None = None,
-) -> Iterator[FinetuneRecord]:
+    may_save: Callable[[], None] | None = None,
+) -> Generator[FinetuneRecord]:
     """Train what learns in `learner`, one record a step, after one for step 0: the model before it learns.
 
     With `folder`: `folder/state` is written every `save_every` steps, at the end, and when the caller closes the
     generator; `folder/best` holds the best validation so far (`load_best`). `resume` goes on from the state as if
-    nothing had happened: bit for bit in float32 with the same number of threads.
+    nothing had happened: bit for bit in float32 with the same number of threads. `may_save` is asked before every save
+    (`save_state`): what it raises ends the run with its last save whole.
 
     A loss or gradient that is no number ends the run with a record that says so (`stopped`), before the weights take
     that step: learner, state and best stay good. Raises ValueError, before anything is computed, for what does not go
     together, for a folder that already holds a run (without `resume`) and for a state of another run.
     """
     run = _Run(learner, data, config, folder, sampler)
+    run.may_save = may_save
     if folder is not None and not resume and find_state(folder / "state") is not None:
         raise ValueError(f"{folder.name} already holds a run: resume it, or choose another folder")
     if not (resume and run.resume()):

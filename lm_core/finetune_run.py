@@ -16,7 +16,8 @@ prompts = ["Once upon a time"]          # continued, or classified, before and a
 
 import json
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Generator
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -199,33 +200,39 @@ def _classes(run: FinetuneRun, base: LoadedModel, learner: Learner, card: Classi
     return sample if run.prompts else None
 
 
-def train_run(prepared: Prepared, out: Path, resume: bool) -> Iterator[FinetuneRecord]:
-    """Run or resume; every record also goes to `out/metrics.jsonl`, a line each."""
+def train_run(
+    prepared: Prepared, out: Path, resume: bool, may_save: Callable[[], None] | None = None
+) -> Generator[FinetuneRecord]:
+    """Run or resume; every record also goes to `out/metrics.jsonl`, a line each. `may_save`: see `finetune`."""
     out.mkdir(parents=True, exist_ok=True)
     saved, log = find_state(out / "state"), out / "metrics.jsonl"
     done = int(read_facts(saved)["step"]) if saved and resume else -1
     records = finetune(
-        prepared.learner, prepared.data, prepared.run.config, folder=out, resume=resume, sampler=prepared.sampler
-    )
+        prepared.learner, prepared.data, prepared.run.config, folder=out, resume=resume, sampler=prepared.sampler,
+        may_save=may_save,
+    )  # fmt: skip
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() and resume else []
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= done]  # drop what went past it
     started = False
-    for record in records:
-        if not started:  # only now is it known that this run may write here
-            log.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-            started = True
-        with log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record.to_json(), ensure_ascii=False) + "\n")
-        yield record
+    with closing(records):  # whoever stops asking us stops it too, and hears what its last save says
+        for record in records:
+            if not started:  # only now is it known that this run may write here
+                log.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+                started = True
+            with log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record.to_json(), ensure_ascii=False) + "\n")
+            yield record
 
 
-def finish_run(prepared: Prepared, out: Path) -> tuple[int, list[Path]]:
-    """Go back to the best validation and write its folders; returns (its step, the folders)."""
+def finish_run(prepared: Prepared, out: Path, into: Path | None = None) -> tuple[int, list[Path]]:
+    """Go back to the best validation and write its folders, to `out` or elsewhere; returns (its step, the folders)."""
     step = load_best(prepared.learner, out)
-    written = export(prepared.learner, prepared.base, out, prepared.card)
+    into = out if into is None else into
+    into.mkdir(parents=True, exist_ok=True)
+    written = export(prepared.learner, prepared.base, into, prepared.card)
     facts: dict[str, Any] = {
         "model": prepared.run.model, "best_step": step, "data": prepared.data.fingerprint,
         "config": asdict(prepared.run.config), "folders": [folder.name for folder in written],
     }  # fmt: skip
-    (out / "run.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (into / "run.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return step, written

@@ -7,7 +7,7 @@ so a run that is killed while saving keeps its last whole one.
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 
-def save_state(folder: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], facts: dict[str, Any]) -> None:
+def save_state(
+    folder: Path,
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    facts: dict[str, Any],
+    may_save: Callable[[], None] | None = None,
+) -> None:
     """Write what learns, optimizer moments and `facts` (step, seed, losses ... : JSON) to `folder`, replacing it whole.
 
-    Frozen parameters are not written: they are those of the model that the run began with.
+    Frozen parameters are not written: they are those of the model that the run began with. `may_save` is asked before
+    the first byte and again before the old state is replaced; what it raises leaves the old state as it is.
     """
+    if may_save is not None:
+        may_save()
     tensors = {f"model.{name}": p.detach().contiguous().cpu() for name, p in _learned(model)}
     for i, optimizer in enumerate(optimizers):
         for j, slots in optimizer.state_dict()["state"].items():
@@ -35,6 +44,8 @@ def save_state(folder: Path, model: nn.Module, optimizers: list[torch.optim.Opti
     for file in temporary.iterdir():
         with open(file, "rb+") as handle:
             os.fsync(handle.fileno())
+    if may_save is not None:
+        may_save()
     old = folder.with_name(folder.name + ".old")
     if folder.exists():  # otherwise `old` is the only whole state: keep it until the new one is in place
         shutil.rmtree(old, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from tests.support import ROOT, serve
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+# No test of a page starts a supervisor for whoever runs the tests; those that are about runs start their own.
+os.environ.setdefault("LM_LAB_SUPERVISOR", "off")
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -58,14 +58,16 @@ def submit(
     bounds = settings.current().runs
     config = _config(spec, bounds)
     _check_words(spec, files, config, bounds)
-    model = models.folder(str(spec["model"]))
+    name = str(spec["model"])
+    model = models.folder(name)  # also asks whether this user may open it
+    in_the_file = name if model is None or name.startswith("bundled:") else f"folder:{model}"
     home = settings.home() / "runs"
     home.mkdir(parents=True, exist_ok=True)
-    limits.check_disk(owner, home, _bytes_needed(str(spec["model"]), config), bounds)
+    limits.check_disk(owner, home, _bytes_needed(name, config), bounds)
     run_id = uuid.uuid4().hex
     place = run_folder(run_id)
     try:
-        _write(place, spec, config, files, model)
+        _write(place, spec, config, files, in_the_file)
         run = there.submit(owner, key, title, dict(spec), race, run_id=run_id, most_active=bounds.a_user)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
@@ -137,14 +139,14 @@ def _bytes_needed(model: str, config: FinetuneConfig) -> int:
 
 
 def _write(
-    place: Path, spec: Mapping[str, Any], config: FinetuneConfig, files: Mapping[str, bytes], model: Path | None
+    place: Path, spec: Mapping[str, Any], config: FinetuneConfig, files: Mapping[str, bytes], model: str
 ) -> None:
     """The folder of a run: run.toml and data/."""
     (place / "data").mkdir(parents=True)
     for name, content in files.items():
         (place / "data" / name).write_bytes(content)
     named = {name.partition(".")[0]: f"data/{name}" for name in files}
-    lines = ["[model]", f"name = {quoted(str(spec['model']) if model is None else f'folder:{model}')}", "", "[data]"]
+    lines = ["[model]", f"name = {quoted(model)}", "", "[data]"]
     lines += [f"file = {quoted(named['train'])}"]
     lines += [f"validation = {quoted(named['validation'])}"] if "validation" in named else []
     lines += ["", "[finetune]", config_to_toml(config).rstrip(), "", "[samples]"]

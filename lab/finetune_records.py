@@ -17,7 +17,7 @@ Record = dict[str, Any]
 Probe = dict[str, Any]
 Points = list[tuple[int, float]]
 FLAT_LOSS = 1.5  # nats: a loss that begins below this is drawn from 0
-LOW_SHARE = 0.35  # of the first loss: where the axis of a larger one begins
+LOW_SHARE = 0.25  # of the first loss: where the axis of a larger one begins
 ROOM = 1.12  # above the first loss
 LOG_SHARE = 0.05  # of the first loss: where a logarithmic axis begins
 
@@ -79,7 +79,7 @@ def loss_range(*series: Points, log: bool = False) -> tuple[float, float]:
     A loss that leaves the range widens it by whole quarters of the first value: rarely, and never by a little.
 
     >>> loss_range([(0, 4.0), (9, 2.5)]), loss_range([(0, 0.6931)]), loss_range([(0, 4.0), (5, 4.9)])
-    ((1.4, 4.48), (0.0, 0.776), (1.4, 5.48))
+    ((1.0, 4.48), (0.0, 0.776), (1.0, 5.48))
     """
     points = sorted(point for one in series for point in one)
     first = max(points[0][1], 1e-6) if points else 1.0

@@ -102,7 +102,8 @@ def _loss_axes(figure: go.Figure, n_steps: int, y_range: Range, alt: str, log: b
         raise ValueError(f"a logarithmic axis cannot begin at {span[0]}")
     framed(figure, alt=alt, dark=dark, height=280, columns=("series", "step", "loss"))
     figure.update_layout(hovermode="x", uirevision=SAME)
-    figure.update_xaxes(range=[0, max(1, n_steps)], showgrid=False, zeroline=False, nticks=6)
+    edge = 0.012 * max(1, n_steps)  # a point at either end is whole
+    figure.update_xaxes(range=[-edge, max(1, n_steps) + edge], showgrid=False, zeroline=False, nticks=6)
     figure.update_yaxes(zeroline=False, nticks=6)
     if log:
         figure.update_yaxes(type="log", range=[math.log10(span[0]), math.log10(span[1])], tickvals=_log_ticks(*span))

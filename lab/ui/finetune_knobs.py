@@ -174,7 +174,7 @@ def _menu(form: str, name: str, options: list[str], config: FinetuneConfig, draw
     key = f"ft_{form}_{name}"
     st.session_state[key] = getattr(config, name)
     if name == "learns":
-        more |= {"required": True, "format_func": lambda way: t(f"learns.{way}")}
+        more |= {"required": True, "wrap": True, "format_func": lambda way: t(f"learns.{way}")}
     draw(t(f"knob.{name}"), options, key=key, on_change=_keep, args=(form, name, key), **more)
 
 

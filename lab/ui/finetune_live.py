@@ -12,7 +12,7 @@ import numpy as np
 import streamlit as st
 
 from lab import finetune_records as numbers
-from lab import runs, store
+from lab import figures, runs, store
 from lab.figures import training_curves
 from lab.finetune_records import Probe, Record
 from lab.language import text
@@ -22,9 +22,11 @@ from lab.store import QuotaError, Run
 from lab.ui import components, model_choice, view
 from lab.ui.charts import chart
 from lab.ui.finetune_setup import t
+from lab.ui.panels import figure_head
 
 EVERY = 1.0  # seconds between two looks at a run that is worked on
 MOST_SAMPLES = 3
+MOST_TITLE = 24  # characters of the probe sentence in a title
 MOST_FLIPS = 5
 MOST_SAMPLE_CHARACTERS = 600
 _SEEN, _REFUSED = "finetune.seen", "finetune.refused"
@@ -166,10 +168,13 @@ def _samples(run: Run, probes: list[Probe]) -> None:
         return
     st.caption(t("same_prompts"))
     columns = st.columns(2, gap="medium")
+    waits = len(probes) == 1 and run.is_active
+    if waits:
+        columns[1].caption(t("next_look"))
     now = probes[-1].get("samples") or probes[0]["samples"]
     said = t("before"), t("at_step", step=probes[-1]["step"])
     for column, samples, title, colour in zip(
-        columns, (probes[0]["samples"], now), said, ("gray", "violet"), strict=True
+        columns[: 1 if waits else 2], (probes[0]["samples"], now), said, ("gray", "violet"), strict=False
     ):
         with column:
             st.caption(title)
@@ -222,7 +227,10 @@ def _curves(run: Run, records: list[Record]) -> None:
         alt=t("loss_alt", n=len(training), last=last), best=numbers.best_step(records), log=log,
         title=title, file="ft_loss",
     )  # fmt: skip
-    st.toggle(t("log_axis"), key="ft_log", persist_state="session")
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        st.toggle(t("log_axis"), key="ft_log", persist_state="session")
+        if (best := numbers.best_step(records)) is not None:
+            st.caption(t("best", step=best), width="content")
 
 
 def _reading(run: Run, probes: list[Probe]) -> None:
@@ -231,9 +239,10 @@ def _reading(run: Run, probes: list[Probe]) -> None:
         return
     rows = numbers.next_tokens(probes)
     with_map = (probes[-1].get("attention") or {}).get("weights")
-    bars, map_ = st.columns([1, 1], gap="medium")
+    bars, map_ = st.columns([6, 5], gap="medium")
     if rows:
-        sentence = escape_markdown(run.spec.get("probe", ""))
+        probe = run.spec.get("probe", "")
+        sentence = escape_markdown(probe if len(probe) <= MOST_TITLE else "… " + probe[-MOST_TITLE:])
         with bars:
             chart(
                 training_curves.next_token_bars, [row.token for row in rows], [row.before for row in rows],
@@ -244,7 +253,10 @@ def _reading(run: Run, probes: list[Probe]) -> None:
         attention = probes[-1]["attention"]
         with map_:
             said = t("attention_title", layer=attention["layer"] + 1, head=attention["head"] + 1)
-            st.markdown(f"{said} · {t('at_step', step=probes[-1]['step'])}")
+            figure_head(
+                f"{said} · {t('at_step', step=probes[-1]['step'])}",
+                figures.matrix_csv(attention["weights"], attention["tokens"], attention["tokens"]), "ft_attention",
+            )  # fmt: skip
             components.matrix(
                 np.asarray(attention["weights"]), attention["tokens"], attention["tokens"], key="ft_attention",
                 alt=f"{said}: {escape_markdown(run.spec.get('probe', ''))}", vmin=0.0, vmax=1.0, decimals=2,

@@ -130,7 +130,13 @@ def _task() -> str:
 
     return str(
         st.pills(
-            t("task"), options, key=key, required=True, format_func=lambda id: t(f"preset.{id}"), on_change=changed
+            t("task"),
+            options,
+            key=key,
+            required=True,
+            wrap=True,
+            format_func=lambda id: t(f"preset.{id}"),
+            on_change=changed,
         )
     )
 

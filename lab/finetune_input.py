@@ -19,6 +19,7 @@ from lm_core.data import MAX_FILE_BYTES, SEPARATOR, decode_text, parse_examples
 from lm_core.encoder import Encoder
 from lm_core.finetune_config import FinetuneConfig
 from lm_core.finetune_run import frame_of
+from lm_core.model import Decoder
 
 VALIDATION_SHARE = 0.1  # of a text that comes without a validation part, as `lm_core.finetune_run` keeps
 ENDINGS = {"text": ("txt", "md"), "examples": ("csv", "tsv", "jsonl")}
@@ -193,6 +194,6 @@ def n_learned(model: str, config: FinetuneConfig, n_classes: int = 2) -> tuple[i
     elif config.learns == "last_layers":
         blocks = list(body.blocks)[max(0, len(body.blocks) - config.n_last_layers) :]
         inside = sum(p.numel() for block in blocks for p in block.parameters())
-        if config.n_last_layers and not encoder:
-            inside += sum(p.numel() for p in body.final_norm.parameters())  # type: ignore[union-attr]
+        if config.n_last_layers and isinstance(body, Decoder):
+            inside += sum(p.numel() for p in body.final_norm.parameters())
     return inside + head, total + head

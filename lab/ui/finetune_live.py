@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from lab import finetune_records as numbers
 from lab import figures, runs, store
+from lab import finetune_records as numbers
 from lab.figures import training_curves
 from lab.finetune_records import Probe, Record
 from lab.language import text
@@ -29,6 +29,8 @@ MOST_SAMPLES = 3
 MOST_TITLE = 24  # characters of the probe sentence in a title
 MOST_FLIPS = 5
 MOST_SAMPLE_CHARACTERS = 600
+# Streamlit pales what it is about to draw anew; once a second that is a flicker.
+_STEADY = '<style>[data-testid="stElementContainer"][data-stale="true"] { opacity: 1 !important; }</style>'
 _SEEN, _REFUSED = "finetune.seen", "finetune.refused"
 
 
@@ -60,6 +62,7 @@ def _draw(run_id: str, owner: str, was_active: bool) -> None:
         st.rerun(scope="app")
     assert run is not None
     records, probes = seen(run_id)
+    st.html(_STEADY)
     left, right = st.columns([47, 62], gap="large")
     with left:
         _head(run, records)
@@ -139,9 +142,8 @@ def _doctor(run: Run, records: list[Record]) -> None:
         for finding in found[-2:]:
             evidence = {name: _evidence(finding["id"], name, value) for name, value in finding["evidence"].items()}
             said = text(f"doctor.finding.{finding['id']}", language=None, **evidence)
-            st.markdown(
-                f"{t('at_step', step=finding['step'])} {said} {text('doctor.suggestion.' + finding['suggestion'])}"
-            )
+            advice = text(f"doctor.suggestion.{finding['suggestion']}")
+            st.markdown(t("found", step=finding["step"], said=said, advice=advice))
         if not found:
             start = (numbers.validation(records) or numbers.training(records))[0][1]
             clipped = numbers.clipped_share(records, run.spec["config"]["clip_norm"])

@@ -59,8 +59,8 @@ def say(error: Exception) -> None:
         return None
     if isinstance(error, CheckpointError | MemoryError | models.NoTokenizerError | settings.SettingsError):
         return trouble.show(error)
-    reason, values = finetune_input.explain(error)
-    st.warning(t(f"trouble.{reason}", **{name: escape_markdown(str(value)) for name, value in values.items()}))
+    reason, found = finetune_input.explain(error)
+    st.warning(t(f"trouble.{reason}", **{name: escape_markdown(str(value)) for name, value in found.items()}))
     if not isinstance(error, finetune_input.InputError):
         st.code(trouble.detail(error), language=None, wrap_lines=True)
     return None

@@ -3,7 +3,8 @@
 A model is named as in `lm_core.checkpoint`: `bundled:storyteller`, `folder:PATH`, `hub:owner/name@revision`. A folder
 is offered in local mode only: on a shared server a learner must not make the server read its disk. Of the hub, only
 what the teacher's settings name is ever loaded, whatever a link or a session says. `kept:NAME` is the folder of that
-name in LM_LAB_HOME/models: whoever may write there decides what everybody may open.
+name in LM_LAB_HOME/models: whoever may write there decides what everybody may open. `run:ID` is what a fine-tune of
+this user has left, see `lab.run_models`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ import os
 import re
 import threading
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
-import streamlit as st
-
-from lab import hub_downloads, settings
+from lab import hub_downloads, run_models, settings
 from lab.bounded_store import BoundedStore
+from lab.chosen_device import DEVICE_STATE, chosen_device, offered_devices
 from lm_core import device as devices
 from lm_core.checkpoint import LoadedModel, load_pretrained, resolve
 from lm_core.checkpoint_config import config_from_hugging_face
@@ -27,12 +27,13 @@ from lm_core.checkpoint_error import CheckpointError, with_a_reason
 from lm_core.config import DecoderConfig, EncoderConfig
 from lm_core.model_folder import read_json, weight_entries
 
+__all__ = ["DEVICE_STATE", "chosen_device", "offered_devices"]  # said here too: a page asks one module about models
+
 MODELS = Path(__file__).resolve().parents[1] / "assets" / "models"
 DEFAULT = "bundled:storyteller"
 USUAL = {"zh": "bundled:shiren"}  # who reads when nobody has chosen, by language; elsewhere DEFAULT
 KEPT_IN_MEMORY = 6  # models; the teacher's settings bound their bytes
 BYTES_A_PARAMETER = 4  # float32
-DEVICE_STATE = "model.device"  # the session's choice
 SPARE_BYTES = 64 * 2**20  # of a download, for what is not weights
 KEPT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 MOST_KEPT = 50
@@ -92,41 +93,17 @@ def folders_allowed() -> bool:
 
 
 def is_allowed(name: str) -> bool:
-    """Whether this app may load `name`: one that comes with the app or is kept, one that the teacher names, or a
-    folder in local mode.
+    """Whether this app may load `name`: one that comes with the app or is kept, one that the teacher names, a run's of
+    this user, or a folder in local mode.
     """
+    if name.startswith(run_models.FRONT):
+        try:
+            return run_models.folder(name).is_dir()
+        except ValueError:
+            return False
     if name.startswith("folder:"):
         return folders_allowed()
     return name in (on_hub() if name.startswith("hub:") else [*bundled(), *kept()])
-
-
-# --- devices ----------------------------------------------------------------------------------------------------------
-
-
-def offered_devices() -> list[str]:
-    """The devices that the teacher offers and this machine has, the usual one first; never empty.
-
-    `auto` stands for the device that it means here, so that no device is listed twice.
-    """
-    return list(_there(settings.current().devices))
-
-
-@lru_cache(maxsize=8)
-def _there(asked: tuple[str, ...]) -> tuple[str, ...]:
-    found: list[str] = []
-    for name in asked:
-        try:
-            found.append(str(devices.pick(name)).removesuffix(":0"))
-        except ValueError:
-            continue  # not on this machine
-    return tuple(dict.fromkeys(found)) or ("cpu",)
-
-
-def chosen_device() -> str:
-    """The device that this session computes on: its choice where that is offered, else the usual one."""
-    offered = offered_devices()
-    chosen = st.session_state.get(DEVICE_STATE)
-    return chosen if chosen in offered else offered[0]
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
@@ -146,6 +123,8 @@ def start_download(name: str) -> hub_downloads.Download:
 
 
 def _folder(name: str) -> Path:
+    if name.startswith(run_models.FRONT):
+        return run_models.folder(name)
     if not is_allowed(name):
         raise CheckpointError(f"{name!r} is not one of this app's models", "missing")
     if name.startswith("hub:"):

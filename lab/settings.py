@@ -11,7 +11,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,7 @@ def _runs(table: Mapping[str, Any]) -> RunLimits:
         least = 1 if whole else 0
         if not good or not least <= value <= 1e9:
             raise SettingsError(f"runs.{name} is {value!r}: write a {'whole ' if whole else ''}number from {least}")
-    return RunLimits(**{name: value if isinstance(usual[name], int) else float(value) for name, value in table.items()})
+    return replace(RunLimits(), **table)
 
 
 def _known(where: str, table: Mapping[str, Any], names: set[str]) -> None:

@@ -36,6 +36,11 @@ def url() -> str:
     return given
 
 
+def exists() -> bool:
+    """Whether there is a database already: what only looks need not make one."""
+    return bool(os.environ.get("DATABASE_URL", "").strip()) or (settings.home() / "lab.db").exists()
+
+
 def open_engine(where: str) -> Engine:
     """An engine for this URL, its database brought to the newest tables. Raises what the driver raises."""
     parsed = make_url(where)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import postgres as postgres_server
 from tests.support import ROOT, serve
 
 if TYPE_CHECKING:
@@ -65,6 +66,15 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=executable, args=BROWSER_ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_server.Postgres]:
+    """A PostgreSQL of the tests' own; the test is skipped where its programs are not installed."""
+    if postgres_server.binary("initdb") is None or postgres_server.binary("pg_ctl") is None:
+        pytest.skip("no PostgreSQL on the PATH or under /usr/lib/postgresql")
+    with postgres_server.running() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -53,15 +53,14 @@ class LocalLauncher:
 
     def submit(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> str:
         """As `Launcher.submit`."""
-        new_group = (
-            {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-            if sys.platform == "win32"
-            else {"start_new_session": True}
-        )
+        # A group of its own: Ctrl-C in a terminal is not for it, and it can be killed with all that it has started.
+        flags = 0
+        if sys.platform == "win32":
+            flags = subprocess.CREATE_NEW_PROCESS_GROUP
         with open(log, "ab") as output:
             child = subprocess.Popen(
                 list(command), cwd=ROOT, env=os.environ | dict(environment), stdin=subprocess.DEVNULL, stdout=output,
-                stderr=subprocess.STDOUT, **new_group,  # type: ignore[call-overload]
+                stderr=subprocess.STDOUT, creationflags=flags, start_new_session=True,
             )  # fmt: skip
         handle = f"{child.pid}:{start_of(child.pid) or 'dead'}"
         self._children[handle] = child

@@ -39,4 +39,5 @@ def _say(reason: str, numbers: dict[str, float | str]) -> str:
     from lab.language import DEFAULT, strings, text  # brings Streamlit, which worker and supervisor do without
 
     key = f"runs.{reason}"
-    return text(key if key in strings(DEFAULT) else "runs.crashed", **numbers)
+    values: dict[str, object] = {"why": reason, **numbers}
+    return text(key if key in strings(DEFAULT) else "runs.crashed", language=None, **values)

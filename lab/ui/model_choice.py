@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from lab import models, settings
+from lab import models, run_models, settings
 from lab.language import current, text
 from lab.ui import model_fetch, trouble, view
 
@@ -39,6 +39,8 @@ def choose() -> str:
         _choose(asked)
     elif now not in labels or now == st.session_state.get(_FOLLOWED):
         st.session_state[MENU] = st.session_state[_FOLLOWED] = usual
+    if asked and asked.startswith(run_models.FRONT) and asked not in labels:
+        _say_why_not(asked)
     slot = st.empty()  # on the page and not in the sidebar, which a phone hides
     with st.sidebar.container(key="model"):
         chosen = st.selectbox(
@@ -65,6 +67,14 @@ def choose() -> str:
     return name
 
 
+def _say_why_not(name: str) -> None:
+    """A run that a link names and the menu cannot hold: what it is, or that it is not there."""
+    try:
+        run_models.folder(name)
+    except ValueError as error:
+        trouble.show(error)
+
+
 def _labels() -> dict[str, str]:
     """What the menu holds, the language's usual model first: name -> label, in the language of the session."""
     usual = models.usual(current())
@@ -72,6 +82,7 @@ def _labels() -> dict[str, str]:
     labels = {name: LABELS.get(name, name.removeprefix("bundled:")) for name in names}
     labels |= models.on_hub()
     labels |= {name: text("model.kept", name=_kept_label(name)) for name in models.kept()}
+    labels |= {name: text("model.run", name=title) for name, title in run_models.mine().items()}
     return labels | ({FOLDER: text("controls.folder")} if models.folders_allowed() else {})
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lab import hub_downloads, models, traces
+from lab import chosen_device, hub_downloads, models, traces
 from lm_core import hub as lm_core_hub
 from lm_core.checkpoint import load_pretrained
 from lm_core.checkpoint_error import CheckpointError, HubUnreachableError, with_a_reason
@@ -254,7 +254,7 @@ def test_devices_are_those_of_this_machine(tmp_path: Path, monkeypatch: pytest.M
             return torch.device(name)
 
         monkeypatch.setattr(models.devices, "pick", pick)
-        models._there.cache_clear()
+        chosen_device._there.cache_clear()
 
     try:
         for there, offered, expected in (
@@ -266,7 +266,7 @@ def test_devices_are_those_of_this_machine(tmp_path: Path, monkeypatch: pytest.M
             _settle(monkeypatch, tmp_path, f"[device]\noffered = {offered}")
             assert models.offered_devices() == expected, (there, offered)
     finally:
-        models._there.cache_clear()
+        chosen_device._there.cache_clear()
 
 
 def test_each_device_has_its_model_and_its_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,9 +280,9 @@ def test_each_device_has_its_model_and_its_traces(tmp_path: Path, monkeypatch: p
         return loaded
 
     monkeypatch.setattr(models, "load_pretrained", place)
-    monkeypatch.setattr(models, "offered_devices", lambda: ["cpu", "meta"])
+    monkeypatch.setattr(chosen_device, "offered_devices", lambda: ["cpu", "meta"])
     monkeypatch.setattr(models.devices, "pick", torch.device)
-    monkeypatch.setattr(models.st, "session_state", session)
+    monkeypatch.setattr(chosen_device.st, "session_state", session)
     here, prints = models.load(name), models.fingerprint(name)
     for nonsense in ("cuda:7", "", "disk"):
         session[models.DEVICE_STATE] = nonsense

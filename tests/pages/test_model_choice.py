@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lab import hub_downloads, models
+from lab import chosen_device, hub_downloads, models
 from lab.language import LANGUAGES, strings, text
 from lab.ui import model_choice, model_fetch
 from lm_core import checkpoint
@@ -199,7 +199,8 @@ def test_a_shared_server_without_a_file_offers_what_it_ships(language: str, tmp_
 
 
 def test_a_choice_of_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "offered_devices", lambda: ["cuda", "cpu"])
+    for module in (models, chosen_device):
+        monkeypatch.setattr(module, "offered_devices", lambda: ["cuda", "cpu"])
     used: list[str] = []
     monkeypatch.setattr(models.devices, "pick", lambda name: used.append(name) or models.devices.torch.device("cpu"))
     app = visit("zh")

@@ -184,6 +184,9 @@ def n_learned(model: str, config: FinetuneConfig, n_classes: int = 2) -> tuple[i
     if encoder and head and config.pooling == "first":
         head += d_model * (d_model + 1)
     inside = total
+    if isinstance(body, Encoder):  # heads of pre-training, which no task here uses
+        unused = (body.mlm_transform, body.mlm_norm, body.pooler, body.next_sentence)
+        inside -= sum(p.numel() for part in unused if part is not None for p in part.parameters())
     if config.learns == "head":
         inside = 0
     elif config.learns == "soft_prompt":

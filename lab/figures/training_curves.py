@@ -241,7 +241,8 @@ def _folded(text: str, width: int = 60) -> str:
     lines, line = [], ""
     for word in text.split(" "):
         while len(word) > width:
-            lines.append(line + word[:width])
+            lines.extend([line] if line else [])
+            lines.append(word[:width])
             line, word = "", word[width:]
         if len(line) + len(word) > width:
             lines.append(line)

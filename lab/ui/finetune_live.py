@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from lab import figures, runs, store
+from lab import figures, run_models, runs, store
 from lab import finetune_records as numbers
 from lab.figures import training_curves
 from lab.finetune_records import Probe, Record
@@ -284,10 +284,7 @@ def summary(run: Run) -> None:
 
 def use_button(run: Run) -> None:
     """Read with this run's model in every lesson: for what writes, not for a classifier."""
-    if (
-        run.spec["config"]["task"] != "causal"
-        or not (runs.folder(run.id) / "result" / "model" / "config.json").is_file()
-    ):
+    if f"run:{run.id}" not in run_models.mine():
         return
     name = f"run:{run.id}"
     if view.get("model") == name:

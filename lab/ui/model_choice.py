@@ -91,7 +91,9 @@ def _kept_label(name: str) -> str:
 
 
 def label(name: str) -> str:
-    """What a menu calls a model: `storyteller` for `bundled:storyteller`."""
+    """What a menu calls a model: `storyteller` for `bundled:storyteller`, the title of a run for `run:ID`."""
+    if name.startswith(run_models.FRONT):
+        return run_models.mine().get(name, name[: len(run_models.FRONT) + 8])
     return LABELS.get(name, name.removeprefix("bundled:"))
 
 

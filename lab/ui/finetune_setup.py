@@ -254,11 +254,11 @@ def _words(form: Form, facts: finetune_input.Facts | None) -> None:
     """What is learned from: how much, and how it begins."""
     st.markdown(t("words_title", model=escape_markdown(model_choice.label(form.model))))
     if facts is not None:
-        labels = ", ".join(facts.labels[:12])
+        labels = ", ".join(map(escape_markdown, facts.labels[:12]))
         st.caption(
             t(
                 f"facts_{form.kind}", train=f"{facts.n_train:,}", validation=f"{facts.n_validation:,}",
-                labels=escape_markdown(labels),
+                labels=labels,
             )
         )  # fmt: skip
         if facts.n_cut:

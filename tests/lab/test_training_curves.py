@@ -63,7 +63,7 @@ def test_next_tokens_stand_on_an_axis_that_never_changes() -> None:
     assert [note.text for note in figure.layout.annotations] == ["25 → 4 %", "0 → 100 %"]
     assert figure.layout.yaxis.ticktext[1] == "&lt;b&gt;"
     assert to_csv(figure).split("\r\n")[1:3] == ["a,0.25,0.04", "<b>,0.0,1.0"]
-    with pytest.raises(ValueError, match="not within 0..1"):
+    with pytest.raises(ValueError, match=r"not within 0\.\.1"):
         next_token_bars(["a"], [0.5], [1.5], alt="next")
     with pytest.raises(ValueError, match="1 labels"):
         next_token_bars(["a"], [0.5], [], alt="next")

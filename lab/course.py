@@ -161,7 +161,14 @@ PARTS: tuple[Part, ...] = (
             Lesson("objectives"),
         ),
     ),
-    Part("training", (Lesson("pretraining"), Lesson("finetuning"), Lesson("evaluation"))),
+    Part(
+        "training",
+        (
+            Lesson("pretraining"),
+            Lesson("finetune", page="pages/training/finetune.py", minutes=15),
+            Lesson("evaluation"),
+        ),
+    ),
     Part("exercises", (Lesson("exercises"),)),
 )
 

@@ -152,6 +152,16 @@ def n_parameters(name: str) -> int:
     return _n_parameters(_folder(name))
 
 
+def is_encoder(name: str) -> bool:
+    """Whether model `name` reads in both directions. Raises what `load` raises."""
+    return not isinstance(load(name).model.config, DecoderConfig)
+
+
+def context_length(name: str) -> int:
+    """How many tokens model `name` reads at once, causal or not. Raises what `load` raises."""
+    return load(name).model.config.context_length
+
+
 def fingerprint(name: str) -> str:
     """Changes when the model's files or the session's device do: caches never serve another model under its name.
 

@@ -121,8 +121,8 @@ def three_ways(r: Reading, ways: dict[Way, tuple[Array, Array]], file: str) -> N
 
 def experiment() -> None:
     """A link to training with a broken mask, once its page is open."""
-    lesson = next((lesson for lesson in course.lessons() if lesson.slug in ("finetune", "finetuning")), course.HOME)
-    if lesson.is_open and lesson is not course.HOME:
+    lesson = course.lesson("finetune")
+    if lesson.is_open:
         query = language.address() | {"experiment": "mask"}
         st.page_link(lesson.file, label=escape_markdown(t("experiment")), query_params=query)
     else:

@@ -90,6 +90,19 @@ def _kept_label(name: str) -> str:
     return LABELS.get(name, name.removeprefix("kept:"))
 
 
+def label(name: str) -> str:
+    """What a menu calls a model: `storyteller` for `bundled:storyteller`, the title of a run for `run:ID`."""
+    if name.startswith(run_models.FRONT):
+        return run_models.mine().get(name, name[: len(run_models.FRONT) + 8])
+    return LABELS.get(name, name.removeprefix("bundled:"))
+
+
+def use(name: str) -> None:
+    """Read with this model in every lesson from now on; for a button's callback."""
+    _choose(name)
+    view.put("model", name)
+
+
 def _folder() -> str:
     """The field for the path; returns `folder:PATH`."""
     path = st.text_input(

@@ -57,7 +57,7 @@ def check(exercise: Exercise, source: str) -> Verdict:
     return service.check(exercise, source)
 
 
-def run_page(job: Mapping[str, Any], files: Mapping[str, bytes], seconds: float = 20.0) -> dict[str, ndarray]:
+def run_page(job: Mapping[str, Any], files: Mapping[str, bytes], seconds: float = 30.0) -> dict[str, ndarray]:
     """Run the page worker on a job (JSON on its stdin) with `files` in its folder; the arrays that it wrote to stdout.
 
     Raises SandboxError: the box failed, was too slow, wrote too much or nothing readable.

@@ -1,7 +1,7 @@
 """The process in the box. It stands alone: started as a file, it imports nothing of ours but what its profile needs.
 
     check    the judge's worker, mounted alone: inputs in, values out; no lm_core, no answers
-    page     lm_core and the page worker
+    page     lm_core and the page worker: a program with `main()` that imports torch
 
 stdin brings one job, stdout takes the answer, stderr is what the box may say. Torch is imported before the job is
 there, and the line READY says so. One job, then the end: nothing of one learner is left for the next.
@@ -96,26 +96,22 @@ def _check(worker: ModuleType, answer: int) -> None:
 
 
 def ready_for_page() -> Callable[[dict[str, Any], int], None]:
-    """Import torch and the model; returns what runs the page worker."""
-    import torch
-
-    import lm_core.model  # noqa: F401
-
-    torch.set_num_threads(1)
-    torch.ones(1, requires_grad=True).sum().backward()
-    return _page
+    """Load page_worker.py, and torch and the model with it, without running it; returns what runs its `main`."""
+    program = runpy.run_path(os.environ["LM_LAB_PAGE_WORKER"], run_name="page_worker")
+    program["torch"].set_num_threads(1)
+    program["torch"].ones(1, requires_grad=True).sum().backward()
+    return lambda job, answer: _page(program["main"], job, answer)
 
 
-def _page(job: dict[str, Any], answer: int) -> None:
-    """Run page_worker.py as a program: the job on its stdin, the answer is its stdout."""
+def _page(program: Callable[[], None], job: dict[str, Any], answer: int) -> None:
+    """As `python -m lab.sandbox.page_worker` would: the job on its stdin, the answer is its stdout."""
     path = Path.cwd() / "job.json"
     path.write_text(json.dumps(job), encoding="utf-8")
     with path.open("rb") as file:
         os.dup2(file.fileno(), 0)
     os.dup2(answer, 1)
     sys.stdin, sys.stdout = (os.fdopen(fd, mode, encoding="utf-8", closefd=False) for fd, mode in ((0, "r"), (1, "w")))
-    sys.argv = ["page_worker"]
-    runpy.run_path(os.environ["LM_LAB_PAGE_WORKER"], run_name="__main__")
+    program()
     sys.stdout.flush()
 
 

@@ -6,6 +6,7 @@ folder of 64 MiB in memory. There is no home, no /etc, no other process, no netw
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shutil
@@ -155,7 +156,9 @@ def bare_app(profile: str, folder: Path) -> Path:
 @lru_cache(maxsize=1)
 def _stage() -> str:
     """A folder to mount on; it stays empty outside the worker's own mounts."""
-    return tempfile.mkdtemp(prefix="lm-lab-stage-")
+    stage = tempfile.mkdtemp(prefix="lm-lab-stage-")
+    atexit.register(shutil.rmtree, stage, ignore_errors=True)
+    return stage
 
 
 def _filter_file() -> BinaryIO:

@@ -66,6 +66,7 @@ class Pool(threading.Thread):
                 worker.close()
                 with self._change:
                     self._working.discard(worker)
+                    self._change.notify_all()
         finally:
             self._slots.release()
 
@@ -108,11 +109,12 @@ class Pool(threading.Thread):
 
     def _missing(self) -> str | None:
         """A profile that is in use and has fewer workers than spare ones and asked ones together."""
-        short = {
-            profile: self._spare[profile] + self._asked[profile] - len(self._waiting[profile])
-            for profile in self._used
-            if profile not in self._failed
-        }
+        short = {}
+        for profile in self._used:
+            have, asked = len(self._waiting[profile]), self._asked[profile]
+            busy = self._working and have > 0 and not asked  # importing torch now would slow down those at work
+            if profile not in self._failed and not busy:
+                short[profile] = self._spare[profile] + asked - have
         profile = max(short, key=lambda name: (self._asked[name] > 0, short[name]), default=None)
         return profile if profile is not None and short[profile] > 0 else None
 

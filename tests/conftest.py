@@ -48,6 +48,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end, in red, when the switch lets the isolation of student code go untested."""
+    if os.environ.get("LM_LAB_ALLOW_NO_BWRAP") == "1":
+        from lab.sandbox import isolation
+
+        problem = isolation.why_not()
+        if problem is not None:
+            terminalreporter.write_sep(
+                "=", "LM_LAB_ALLOW_NO_BWRAP=1: student code was NOT tested in isolation", red=True
+            )
+            terminalreporter.write_line(problem)
+
+
 def _has_cuda() -> bool:
     import torch
 

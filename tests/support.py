@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 60
 
@@ -96,3 +98,20 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def boxes_or_fail() -> None:
+    """For a test that needs boxes of bubblewrap: fail where there are none, unless LM_LAB_ALLOW_NO_BWRAP=1 says skip.
+
+    A test that skips by itself would let a server without isolation pass; `tests/conftest.py` names the switch at the end.
+    """
+    from lab.sandbox import isolation
+
+    problem = isolation.why_not()
+    if problem is None:
+        return
+    if os.environ.get("LM_LAB_ALLOW_NO_BWRAP") == "1":
+        pytest.skip(f"isolation was not tested, LM_LAB_ALLOW_NO_BWRAP=1: {problem}")
+    pytest.fail(
+        f"bubblewrap makes no box here ({problem}); LM_LAB_ALLOW_NO_BWRAP=1 runs the tests without", pytrace=False
+    )

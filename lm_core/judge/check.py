@@ -112,5 +112,6 @@ def _verdict(exercise: "Exercise", outcome: Outcome) -> Verdict | None:
     if outcome.failure == "time":
         return Verdict(exercise.slug, False, "time", "general.time", line=outcome.line)
     if outcome.failure is not None or len(outcome.students) != 1:
-        return Verdict(exercise.slug, False, "crash", "general.crash")
+        hint = outcome.failure if outcome.failure in ("flood", "large") else "crash"
+        return Verdict(exercise.slug, False, "crash", f"general.{hint}")
     return None

@@ -22,7 +22,10 @@ OUTPUT_CHARACTERS = 4000
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came back: a result for each student, or `failure` ("time", "crash", "output") and the line it hung on."""
+    """What came back: a result for each student, or `failure` and the line it hung on.
+
+    failure: "time", "crash", "output"; from a sandbox also "flood" (printed too much) and "large" (returned too much).
+    """
 
     students: list[Any]
     tensors: "list[Tensor]"

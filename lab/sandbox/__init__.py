@@ -1,0 +1,1 @@
+"""Running a learner's code out of process."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lab import divergence, models, workspaces
 from lab.bounded_store import BoundedStore
 from lab.divergence import Divergence
-from lab.page_process import PageError, run_page
+from lab.page_process import SandboxError, run_page
 from lab.source import CODE_HASH
 from lab.traces import TextTrace
 from lm_core.generation import generate
@@ -39,7 +39,7 @@ OF_LESSON: dict[str, tuple[str, ...]] = {
 }
 SECONDS = 10  # of a job, once its process is ready
 WRITTEN = 24  # new tokens
-MOST_TO_WRITE = 30_000_000  # parameters of a model that writes here: without a cache every token costs a whole pass
+MOST_MODEL_BYTES = 40 * 2**20  # the process that runs a learner's code gets the weights with its job
 WRITING = SamplingConfig(temperature=0.8, top_p=0.95)
 KEPT_BYTES = 2**28
 
@@ -134,7 +134,7 @@ def of_text(model: str, trace: TextTrace, used: Sequence[Answer], attempt: int =
 
     def make() -> Result:
         job = _job(model, ids, used) | {"trace": True, "write": _writing(model, WRITING, 0)}
-        result, back = _run(job, used, _forms(trace))
+        result, back = _run(model, job, used, _forms(trace))
         if back is None:
             return result
         yours = {name: back[name] for name in trace.arrays}
@@ -154,7 +154,7 @@ def of_sampling(
     def make() -> Result:
         wish = {"logits": logits.tolist(), "config": asdict(config)}
         job = _job(model, ids, used) | {"stages": wish, "write": _writing(model, config, seed)}
-        result, back = _run(job, used, {"stages": (len(divergence.OF_SAMPLING), len(logits))})
+        result, back = _run(model, job, used, {"stages": (len(divergence.OF_SAMPLING), len(logits))})
         if back is None:
             return result
         right = filter_stages(torch.from_numpy(logits.copy())[None], config, torch.tensor([ids]))
@@ -174,18 +174,23 @@ def _key(model: str, ids: tuple[int, ...], used: Sequence[Answer], attempt: int)
 
 def _job(model: str, ids: tuple[int, ...], used: Sequence[Answer]) -> dict[str, Any]:
     files = [{"file": a.exercise.filename, "functions": a.functions, "text": a.text} for a in used]
-    folder = str(models.load(model).folder)
-    return {"model": folder, "token_ids": list(ids), "answers": files, "seconds": SECONDS} | dict.fromkeys(
-        ("trace", "stages", "write")
-    )
+    job = {"model": "model", "token_ids": list(ids), "answers": files, "seconds": SECONDS}
+    return job | dict.fromkeys(("trace", "stages", "write"))
 
 
-def _writing(model: str, config: SamplingConfig, seed: int) -> dict[str, Any] | None:
-    """The wish for a text, where the model is small enough to write without a cache."""
+def _model_files(model: str) -> dict[str, bytes]:
+    """The model's shape and weights, for a process that sees nothing of this computer. Raises SandboxError "large"."""
+    folder = models.load(model).folder
+    files = [f for f in folder.iterdir() if f.name == "config.json" or ".safetensors" in f.suffixes]
+    if sum(file.stat().st_size for file in files) > MOST_MODEL_BYTES:
+        raise SandboxError("large")
+    return {f"model/{file.name}": file.read_bytes() for file in files}
+
+
+def _writing(model: str, config: SamplingConfig, seed: int) -> dict[str, Any]:
+    """The wish for a text."""
     loaded = models.load(model)
     assert loaded.tokenizer is not None  # or `load` had raised
-    if loaded.model.n_parameters() > MOST_TO_WRITE:
-        return None
     stop = [] if loaded.tokenizer.eos_id is None else [loaded.tokenizer.eos_id]
     return {"n": WRITTEN, "seed": seed, "config": asdict(config), "stop_ids": stop}
 
@@ -195,15 +200,15 @@ def _forms(trace: TextTrace) -> dict[str, tuple[int, ...]]:
 
 
 def _run(
-    job: dict[str, Any], used: Sequence[Answer], forms: Mapping[str, tuple[int, ...]]
+    model: str, job: dict[str, Any], used: Sequence[Answer], forms: Mapping[str, tuple[int, ...]]
 ) -> tuple[Result, Arrays | None]:
     """Run the job and hold its answer to the shapes asked for; arrays are None where they are not all there."""
     try:
-        back = run_page(job, {})
+        back = run_page(job, _model_files(model))
         report = json.loads(back["report"].tobytes())
         failure = _failure(report["error"], used)
         job["cut"] = bool(report["cut"])
-    except PageError as error:
+    except SandboxError as error:
         return Result(failure=Failure(error.reason)), None
     except (KeyError, ValueError, TypeError):
         return Result(failure=Failure("output")), None

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MOST_SECONDS = 40  # starting, importing torch and the job itself
 
 
-class PageError(RuntimeError):
+class SandboxError(RuntimeError):
     """A job without an answer. `reason`: time, crash, output."""
 
     def __init__(self, reason: str) -> None:
@@ -30,11 +30,13 @@ class PageError(RuntimeError):
 
 
 def run_page(job: dict[str, Any], files: Mapping[str, bytes]) -> dict[str, NDArray[Any]]:
-    """The arrays that `lab.sandbox.page_worker` answers with. Raises PageError."""
+    """The arrays that `lab.sandbox.page_worker` answers with. Raises SandboxError."""
     kept = {name: os.environ[name] for name in ("SYSTEMROOT", "TEMP", "TMP", "PATH") if name in os.environ}
     with tempfile.TemporaryDirectory(prefix="lm-lab-page-") as folder:
         for name, content in files.items():
-            Path(folder, name).write_bytes(content)
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         process = subprocess.Popen(
             [sys.executable, "-m", "lab.sandbox.page_worker"],
             cwd=folder,
@@ -44,7 +46,7 @@ def run_page(job: dict[str, Any], files: Mapping[str, bytes]) -> dict[str, NDArr
         try:
             out, _ = process.communicate(json.dumps(job).encode(), timeout=MOST_SECONDS)
         except subprocess.TimeoutExpired:
-            raise PageError("time") from None
+            raise SandboxError("time") from None
         finally:
             with contextlib.suppress(OSError):
                 if hasattr(os, "killpg"):
@@ -53,8 +55,8 @@ def run_page(job: dict[str, Any], files: Mapping[str, bytes]) -> dict[str, NDArr
                     process.kill()
             process.wait()
     if process.returncode or not out:
-        raise PageError("crash")
+        raise SandboxError("crash")
     try:
         return dict(load(out))
     except (SafetensorError, ValueError, KeyError, TypeError):
-        raise PageError("output") from None
+        raise SandboxError("output") from None

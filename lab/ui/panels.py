@@ -15,7 +15,7 @@ from lab.language import current, text
 from lab.lessons import Markdown, escape_markdown
 from lab.source import source_of
 from lab.theme import Role, latex_colour
-from lab.ui import components, view
+from lab.ui import code_switch, components, view
 
 COLOURS = {"q": "blue", "k": "orange", "v": "green", "weights": "violet", "loss": "red"}
 
@@ -156,6 +156,8 @@ def page_tools(lesson: Lesson, *, has_toy: bool = True) -> tuple[str, bool]:
         with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", width="content"):
             if has_toy:
                 mode = _mode_menu()
+            if mode == "model":
+                code_switch.switch(lesson.slug)
             whole = st.toggle(text("walk.whole_page"), key="whole_page", persist_state="session")
     if has_toy:
         view.put("mode", mode if mode != "model" else None)

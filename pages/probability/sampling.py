@@ -7,14 +7,14 @@ from lab import course
 from lab.ui import beam_panels as beams_view
 from lab.ui import branch_panels as tree
 from lab.ui import cache_panels as cache_view
-from lab.ui import model_choice, panels, view
+from lab.ui import model_choice, panels, view, whose_code
 from lab.ui import sampling_controls as controls
 from lab.ui import sampling_formulas as formulas
 from lab.ui import sampling_numbers as numbers
 from lab.ui import sampling_orders as orders
 from lab.ui import sampling_panels as figures_
 from lab.ui.panels import formula, prose, source
-from lab.ui.sampling_controls import named, open_prompt, prompt_bar, t
+from lab.ui.sampling_controls import named, prompt_bar, t
 from lab.ui.sampling_numbers import Prompt
 from lab.ui.walk import sides, walk
 from lm_core import beam_search, block, generation, probability, sampling
@@ -28,7 +28,7 @@ MARKED = {"top_k": "return logits.masked_fill", "top_p": "before >= p", "min_p":
 
 def guess(p: Prompt) -> None:
     """After your text, every token of the vocabulary has a probability."""
-    found = numbers.stages(p.model, p.token_ids, controls.config())
+    found = whose_code.stages(p, controls.config())
     token, base = controls.followed(found), found.of("model")
     best = int(base.argmax())
     left, right = sides()
@@ -52,7 +52,7 @@ def repetition(p: Prompt) -> None:
     with left:
         prose(SLUG, "repetition")
         controls.slider("repetition", "own")
-    found = numbers.stages(p.model, p.token_ids, controls.config())
+    found = whose_code.stages(p, controls.config())
     token, logits = controls.followed(found, figures_.seen_tokens(p, found)[0]), found.logits_of("model")
     negative = [i for i in figures_.seen_tokens(p, found, 99) if logits[i] < 0]
     with left:
@@ -78,7 +78,7 @@ def temperature(p: Prompt) -> None:
     with left:
         prose(SLUG, "temperature")
         controls.slider("temperature", "own")
-    found = numbers.stages(p.model, p.token_ids, controls.config())
+    found = whose_code.stages(p, controls.config())
     token = controls.followed(found)
     logits = found.logits_of("repetition").astype(np.float64)
     hot = np.exp((logits - logits.max()) / 2)
@@ -108,7 +108,7 @@ def cut(p: Prompt) -> None:
         stage = orders.chosen_filter()
         prose(SLUG, f"cut_{stage}")
         controls.slider(stage, "own")
-    found = numbers.stages(p.model, p.token_ids, controls.config())
+    found = whose_code.stages(p, controls.config())
     token, before = controls.followed(found), found.of(found.before("top_p")).astype(np.float64)
     needed = int((np.sort(before)[::-1].cumsum() < 0.5).sum()) + 1
     options = sorted({needed, needed + 1 + needed // 2, needed * 4 + 3})
@@ -128,7 +128,7 @@ def order(p: Prompt) -> None:
     """All of it, in this order."""
     prose(SLUG, "order")
     controls.sliders("order")
-    found = numbers.stages(p.model, p.token_ids, controls.config())
+    found = whose_code.stages(p, controls.config())
     token = controls.followed(found)
     figures_.stage_figure(
         p, found, found.names, token, title=t("order_title"), file="stages", selected=orders.chosen_stage(),
@@ -149,7 +149,7 @@ def order(p: Prompt) -> None:
 
 def draw(p: Prompt) -> None:
     """A number decides."""
-    found = numbers.stages(p.model, p.token_ids, controls.config())
+    found = whose_code.stages(p, controls.config())
     left, right = sides()
     with left:
         prose(SLUG, "draw")
@@ -243,7 +243,7 @@ STEPS = (guess, repetition, temperature, cut, order, draw, branch, beams, cache)
 view.adopt_address()
 model = model_choice.choose()
 _, whole_page = panels.page_tools(LESSON, has_toy=False)
-prompt = open_prompt(model)
+prompt = whose_code.open_prompt(LESSON, model)
 steps = {step.__name__: lambda step=step: step(prompt) for step in STEPS}
 walk(LESSON, steps, lambda: prompt_bar(prompt), whole_page=whole_page)
-view.mirror_address("text", "step", "model", *view.SAMPLING)
+view.mirror_address("text", "step", "model", "code", "ops", *view.SAMPLING)

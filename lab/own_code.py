@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lab import divergence, models, workspaces
 from lab.bounded_store import BoundedStore
 from lab.divergence import Divergence
-from lab.page_process import SandboxError, run_page
+from lab.sandbox import SandboxError, run_page
 from lab.source import CODE_HASH
 from lab.traces import TextTrace
 from lm_core.generation import generate

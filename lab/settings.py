@@ -70,6 +70,17 @@ def is_shared() -> bool:
     return (os.environ.get("LM_LAB_MODE") or "local") != "local"
 
 
+def sandbox_uid() -> int:
+    """Whom a server that runs as root becomes for student code: LM_LAB_SANDBOX_UID, an account without rights or files.
+
+    65533 by default, which no system gives away. Raises SettingsError for anything but a uid above 0.
+    """
+    given = os.environ.get("LM_LAB_SANDBOX_UID") or "65533"
+    if not given.isascii() or not given.isdigit() or not 0 < int(given) < 2**31:
+        raise SettingsError(f"LM_LAB_SANDBOX_UID is {given!r}: write a user id above 0")
+    return int(given)
+
+
 def home() -> Path:
     """The folder of everything this app keeps: LM_LAB_HOME, else the platform's place for an application's data."""
     if given := os.environ.get("LM_LAB_HOME"):

@@ -24,7 +24,8 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 Json = Any
@@ -104,22 +105,39 @@ class Other:
     type_name: str
 
 
-def write(stem: Path, content: Json, tensors: list[Tensor]) -> None:
-    """`stem.safetensors`, then `stem.json`; tensors are copied, since the format refuses shared memory."""
+def encode(content: Json, tensors: list[Tensor]) -> tuple[bytes, bytes]:
+    """JSON and safetensors; tensors are copied, since the format refuses shared memory."""
     copies = {str(i): t.resolve_conj().resolve_neg().contiguous().clone() for i, t in enumerate(tensors)}
-    save_file(copies, stem.with_suffix(".safetensors"))
-    stem.with_suffix(".json").write_text(json.dumps(content), encoding="utf-8")
+    return json.dumps(content).encode(), save(copies)
+
+
+def decode(text: bytes, numbers: bytes) -> tuple[Json, list[Tensor]]:
+    """The inverse of `encode`. Raises ValueError for what is too large, cannot be read, or misses a number."""
+    if max(len(text), len(numbers)) > FILE_BYTES:
+        raise ValueError(f"more than {FILE_BYTES >> 20} MiB were returned")
+    try:
+        content, named = json.loads(text), load(numbers)
+    except (SafetensorError, RecursionError) as error:
+        raise ValueError(f"the result cannot be read: {error}") from None
+    if set(named) != {str(i) for i in range(len(named))}:
+        raise ValueError("the tensors are not numbered from 0")
+    return content, [named[str(i)] for i in range(len(named))]
+
+
+def write(stem: Path, content: Json, tensors: list[Tensor]) -> None:
+    """`stem.safetensors`, then `stem.json`."""
+    text, numbers = encode(content, tensors)
+    stem.with_suffix(".safetensors").write_bytes(numbers)
+    stem.with_suffix(".json").write_bytes(text)
 
 
 def read(stem: Path) -> tuple[Json, list[Tensor]]:
-    """The inverse of `write`. Raises ValueError when a file is too large or the numbering has a gap."""
+    """What `write` wrote. Raises ValueError as `decode` does."""
     paths = [stem.with_suffix(suffix) for suffix in (".json", ".safetensors")]
     if any(path.stat().st_size > FILE_BYTES for path in paths):
         raise ValueError(f"more than {FILE_BYTES >> 20} MiB were returned")
-    named = load_file(paths[1])
-    if set(named) != {str(i) for i in range(len(named))}:
-        raise ValueError("the tensors are not numbered from 0")
-    return json.loads(paths[0].read_text(encoding="utf-8")), [named[str(i)] for i in range(len(named))]
+    text, numbers = (path.read_bytes() for path in paths)
+    return decode(text, numbers)
 
 
 # --- running ----------------------------------------------------------------------------------------------------------

@@ -227,12 +227,15 @@ def _failure(error: dict[str, Any] | None, used: Sequence[Answer]) -> Failure | 
     """The worker's report, its line looked up in the learner's own text. Raises ValueError for one that is none."""
     if error is None:
         return None
-    words = {k: str(v)[:500] for k, v in error.items() if k not in ("line", "file") and k in Failure.__annotations__}
+    names = ("kind", "type", "message", "function", "part", "returned", "wanted")
+    words = {name: str(error.get(name, ""))[:500] for name in names}
     file, line = error.get("file"), error.get("line")
     lines = next((a.text.splitlines() for a in used if a.exercise.filename == file), None)
-    if lines is None or not isinstance(line, int) or not 0 < line <= len(lines):
-        return Failure(**words, file=file if lines is not None else None)
-    return Failure(**words, file=file, line=line, code=lines[line - 1].strip()[:200])
+    here = lines is not None and isinstance(line, int) and 0 < line <= len(lines)
+    return replace(
+        Failure(words.pop("kind")), **words, file=file if lines is not None else None, line=line if here else None,
+        code=lines[line - 1].strip()[:200] if here and lines is not None else "",
+    )  # fmt: skip
 
 
 def _written(

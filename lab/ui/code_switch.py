@@ -11,17 +11,17 @@ from lab.ui import view
 KEY = "code_menu"
 
 
-def is_on() -> bool:
-    """Whether the reader has switched to their own functions."""
-    return view.get("code") == "mine"
+def is_on(lesson: str) -> bool:
+    """Whether a lesson's figures shall run on the reader's own functions."""
+    return lesson in OF_LESSON and view.get("code") == "mine"
 
 
 def switch(lesson: str) -> None:
     """`reference | mine`, for a lesson whose figures a learner's functions can compute."""
     if lesson not in OF_LESSON:
         return
-    st.session_state[KEY] = "mine" if is_on() else "reference"
-    view.put("code", "mine" if is_on() else None)
+    st.session_state[KEY] = "mine" if is_on(lesson) else "reference"
+    view.put("code", "mine" if is_on(lesson) else None)
     st.segmented_control(
         text("own.switch"), ("reference", "mine"), key=KEY, required=True, label_visibility="collapsed",
         format_func=lambda name: text(f"own.{name}"),

@@ -48,19 +48,19 @@ def walk(lesson: Lesson, steps: Mapping[str, Step], head: Callable[[], None], *,
         head()
         for step in lesson.steps:
             st.header(lessons.section(lesson.slug, step, current()).title, anchor=False)
-            _draw(steps[step])
+            _draw(lesson, steps[step])
             st.space("medium")
         return
     st.title(lessons.section(lesson.slug, lesson.steps[index], current()).title, anchor=False)
     head()
-    _draw(steps[lesson.steps[index]])
+    _draw(lesson, steps[lesson.steps[index]])
     st.space("small")
     _buttons(names, index)
 
 
-def _draw(step: Step) -> None:
+def _draw(lesson: Lesson, step: Step) -> None:
     """One step. A learner's numbers may be such that no figure can show them: the rest of the page stands."""
-    if not code_switch.is_on():
+    if not code_switch.is_on(lesson.slug):
         step()
         return
     try:

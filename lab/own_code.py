@@ -6,6 +6,7 @@ It is kept by the hashes of the files: an edit shows at once, and nothing is com
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,7 @@ OF_LESSON: dict[str, tuple[str, ...]] = {
     "block": ("layer_norm", "rms_norm", "feed_forward"),
     "sampling": ("top_k", "top_p"),
 }
+STEPS_OF_ATTEND = ("attention_scores", "scale_scores", "apply_mask", "masked_softmax", "mix_values")
 SECONDS = 10  # of a job, once its process is ready
 WRITTEN = 24  # new tokens
 MOST_MODEL_BYTES = 40 * 2**20  # the process that runs a learner's code gets the weights with its job
@@ -125,6 +127,32 @@ def answers(owner: str, lesson: str, shape: models.Shape) -> list[Answer]:
             found.append(Answer(exercise, workspaces.text_of(owner, exercise)))
         except (OSError, ValueError) as error:
             found.append(Answer(exercise, "", getattr(error, "strerror", None) or str(error)))
+    return found
+
+
+@dataclass(frozen=True)
+class OwnSource:
+    """A function in a learner's file: the file's name, the line where it begins (from 1), its text."""
+
+    file: str
+    line: int
+    text: str
+
+
+def sources(used: Sequence[Answer]) -> dict[str, OwnSource]:
+    """Which of the learner's functions stand where a function of the reference stood: its name -> theirs.
+
+    A whole `attend` stands for the steps of the reference's as well.
+    """
+    found: dict[str, OwnSource] = {}
+    for answer in used:
+        lines = answer.text.splitlines()
+        for node in ast.parse(answer.text).body:
+            if isinstance(node, ast.FunctionDef) and node.name in answer.functions and node.end_lineno:
+                text = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+                found[node.name] = OwnSource(answer.exercise.filename, node.lineno, text)
+    if "attend" in found:
+        found |= dict.fromkeys(STEPS_OF_ATTEND, found["attend"])
     return found
 
 
@@ -231,10 +259,17 @@ def _failure(error: dict[str, Any] | None, used: Sequence[Answer]) -> Failure | 
     words = {name: str(error.get(name, ""))[:500] for name in names}
     file, line = error.get("file"), error.get("line")
     lines = next((a.text.splitlines() for a in used if a.exercise.filename == file), None)
-    here = lines is not None and isinstance(line, int) and 0 < line <= len(lines)
-    return replace(
-        Failure(words.pop("kind")), **words, file=file if lines is not None else None, line=line if here else None,
-        code=lines[line - 1].strip()[:200] if here and lines is not None else "",
+    if lines is None or not isinstance(line, int) or not 0 < line <= len(lines):
+        line, code = None, ""
+    else:
+        code = lines[line - 1].strip()[:200]
+    return replace(_failure_of(words), file=file if lines is not None else None, line=line, code=code)
+
+
+def _failure_of(words: Mapping[str, str]) -> Failure:
+    return Failure(
+        words["kind"], type=words["type"], message=words["message"], function=words["function"], part=words["part"],
+        returned=words["returned"], wanted=words["wanted"],
     )  # fmt: skip
 
 

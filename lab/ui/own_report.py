@@ -60,7 +60,7 @@ def of_trace(r: Reading, result: Result, chain: Sequence[str]) -> None:
     found = result.divergence
     if found is None:
         st.success(t("same"))
-        _written(result.written)
+        _written_below(result.written)
         return
     st.error(_sentence(found, r.shape.d_head, _where(r, found)))
     if found.layer is not None:
@@ -174,7 +174,14 @@ def of_stages(prompt: Prompt, result: Result) -> None:
             for row, stage in enumerate(divergence.OF_SAMPLING)
         }
         _badges(divergence.OF_SAMPLING, differing, found.stage)
-    _written(result.written)
+    _written_below(result.written)
+
+
+def _written_below(written: Written | None) -> None:
+    """The two texts, folded away while they are the same."""
+    if written is not None:
+        with st.expander(t("continuation"), expanded=written.reference != written.yours, key="yours_texts"):
+            _written(written)
 
 
 def _written(written: Written | None) -> None:

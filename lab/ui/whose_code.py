@@ -48,7 +48,10 @@ def open_reading(lesson: Lesson, model: str, default_layer: int, default_head: i
             own_report.of_trace(r, result, BLOCK if lesson.slug == "block" else ATTENTION)
         if not drawn:
             st.caption(t("reference_below"))
-    return replace(r, trace=yours, is_own=True) if drawn else r
+    if not drawn:
+        return r
+    code_switch.show_sources(used)
+    return replace(r, trace=yours, is_own=True)
 
 
 def open_prompt(lesson: Lesson, model: str) -> Prompt:
@@ -68,6 +71,8 @@ def open_prompt(lesson: Lesson, model: str) -> Prompt:
             own_report.of_stages(prompt, result)
         if result.stages is None or not _drawable(result.stages):
             st.caption(t("reference_below"))
+        else:
+            code_switch.show_sources(used)
         _say_idle(config, used)
     return prompt
 

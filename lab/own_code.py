@@ -238,7 +238,7 @@ def _run(
         job["cut"] = bool(report["cut"])
     except SandboxError as error:
         return Result(failure=Failure(error.reason)), None
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError, RecursionError):  # forged by the learner
         return Result(failure=Failure("output")), None
     if failure is not None and not forms.keys() <= back.keys():
         return Result(failure=failure), None

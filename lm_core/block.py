@@ -6,6 +6,7 @@ Every block has two paths with the same result (tested, values and gradients):
 `forward` is fast and keeps nothing; `trace` is the readable one and keeps every intermediate.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -109,8 +110,10 @@ class SelfAttention(nn.Module):
         self.w_v = nn.Linear(d_model, n_kv_heads * d_head, bias=bias)
         self.w_o = nn.Linear(n_heads * d_head, d_model, bias=bias)
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x [B T D] -> q [B H T Dh], k and v [B H_kv T Dh]."""
+    def project(
+        self, x: Tensor, split_heads: Callable[[Tensor, int], Tensor] = split_heads
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B T D] -> q [B H T Dh], k and v [B H_kv T Dh]; another `split_heads` may cut them."""
         return (
             split_heads(self.w_q(x), self.n_heads),
             split_heads(self.w_k(x), self.n_kv_heads),
@@ -176,10 +179,10 @@ class Block(nn.Module):
     def trace(self, resid_pre: Tensor, angles: Tensor | None, allowed: Tensor | None, ops: Ops) -> LayerTrace:
         """The readable path: the same numbers, every one of them kept; allowed bool broadcasts to [B H T T]."""
         attn_in = self.norm_1.trace(resid_pre, ops) if self.pre_norm else resid_pre
-        q_proj, k_proj, v = self.attention.project(attn_in)
+        q_proj, k_proj, v = self.attention.project(attn_in, ops.split_heads)
         q, k = (q_proj, k_proj) if angles is None else (ops.rotate(q_proj, angles), ops.rotate(k_proj, angles))
         attention = ops.attend(q, k, v, allowed)
-        attn_out = self.attention.w_o(merge_heads(attention.head_out))
+        attn_out = self.attention.w_o(ops.merge_heads(attention.head_out))
         if self.pre_norm:
             resid_mid = resid_pre + attn_out
             mlp_in = self.norm_2.trace(resid_mid, ops)

@@ -7,7 +7,7 @@ the softmax afterwards is the distribution that is really drawn from.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -125,25 +125,43 @@ def _keep_favourite(logits: Tensor) -> Tensor:
 ORDER = ("repetition", "temperature", "top_k", "top_p", "min_p")
 
 
-def _step(name: str, logits: Tensor, config: SamplingConfig, seen: Tensor | None) -> Tensor:
+@dataclass(frozen=True)
+class SamplingSteps:
+    """The functions that the stages are made of; signatures are those of the defaults. Yours can stand here."""
+
+    apply_temperature: Callable[[Tensor, float], Tensor] = apply_temperature
+    keep_top_k: Callable[[Tensor, int], Tensor] = keep_top_k
+    keep_top_p: Callable[[Tensor, float], Tensor] = keep_top_p
+
+
+USUAL_STEPS = SamplingSteps()
+
+
+def _step(
+    name: str, logits: Tensor, config: SamplingConfig, seen: Tensor | None, steps: SamplingSteps = USUAL_STEPS
+) -> Tensor:
     """One step of `ORDER`; one that is switched off hands its logits on."""
     if name == "repetition" and config.repetition_penalty != 1:
         if seen is None:
             raise ValueError(f"repetition_penalty {config.repetition_penalty} needs the tokens `seen` so far")
         return penalize_repetition(logits, seen, config.repetition_penalty)
     if name == "temperature":
-        return apply_temperature(logits, config.temperature) if config.temperature else _keep_favourite(logits)
+        return steps.apply_temperature(logits, config.temperature) if config.temperature else _keep_favourite(logits)
     if name == "top_k" and config.top_k:
-        return keep_top_k(logits, config.top_k)
+        return steps.keep_top_k(logits, config.top_k)
     if name == "top_p" and config.top_p < 1:
-        return keep_top_p(logits, config.top_p)
+        return steps.keep_top_p(logits, config.top_p)
     if name == "min_p" and config.min_p:
         return keep_min_p(logits, config.min_p)
     return logits
 
 
 def filter_stages(
-    logits: Tensor, config: SamplingConfig, seen: Tensor | None = None, order: Sequence[str] = ORDER
+    logits: Tensor,
+    config: SamplingConfig,
+    seen: Tensor | None = None,
+    order: Sequence[str] = ORDER,
+    steps: SamplingSteps = USUAL_STEPS,
 ) -> dict[str, Tensor]:
     """The logits after every step by name, in the order of the computation; each [B V].
 
@@ -158,20 +176,28 @@ def filter_stages(
         raise ValueError(f"unknown steps {sorted(unknown)}: use {', '.join(ORDER)}")
     stages = {"model": logits}
     for name in order:
-        logits = stages[name] = _step(name, logits, config, seen)
+        logits = stages[name] = _step(name, logits, config, seen, steps)
     return stages
 
 
-def filter_logits(logits: Tensor, config: SamplingConfig, seen: Tensor | None = None) -> Tensor:
+def filter_logits(
+    logits: Tensor, config: SamplingConfig, seen: Tensor | None = None, steps: SamplingSteps = USUAL_STEPS
+) -> Tensor:
     """All steps in their order; [B V] -> [B V]. With temperature 0 only the favourite is left.
 
     >>> filter_logits(torch.tensor([1.0, 3.0, 2.0]), SamplingConfig(temperature=0.0))
     tensor([-inf, 3., -inf])
     """
-    return filter_stages(logits, config, seen)[ORDER[-1]]
+    return filter_stages(logits, config, seen, steps=steps)[ORDER[-1]]
 
 
-def sample(logits: Tensor, config: SamplingConfig, uniform: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
+def sample(
+    logits: Tensor,
+    config: SamplingConfig,
+    uniform: Tensor | None = None,
+    seen: Tensor | None = None,
+    steps: SamplingSteps = USUAL_STEPS,
+) -> Tensor:
     """Draw one token: walk along the cumulative distribution until it passes the drawn number.
 
     logits [B V], uniform [B] in [0, 1) (drawn by the caller, so that the same numbers give the same text; may be
@@ -180,7 +206,7 @@ def sample(logits: Tensor, config: SamplingConfig, uniform: Tensor | None = None
     >>> sample(torch.log(torch.tensor([[0.5, 0.5]])), SamplingConfig(), torch.tensor([0.7]))
     tensor([1])
     """
-    filtered = filter_logits(logits.float(), config, seen)
+    filtered = filter_logits(logits.float(), config, seen, steps)
     if config.temperature == 0:
         return filtered.argmax(dim=-1)
     if uniform is None:

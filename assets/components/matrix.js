@@ -171,7 +171,7 @@ function paintElements(view) {
     for (let j = 0; j < n; j++) {
       const cell = cells[j], empty = values[i][j] === null;
       cell.className = `td${empty ? " void" : ""}${faint?.[i][j] ? " faint" : ""}`;
-      cell.style.backgroundColor = empty ? "" : shade(fills[i][j]);
+      cell.style.backgroundColor = empty && fills[i][j] <= 0 ? "" : shade(fills[i][j]);  // coloured: by another number
       setText(cell.firstElementChild, texts ? texts[i][j] : "");
       if (!texts) cell.setAttribute("aria-label", numberAt(view, [i, j]));
     }
@@ -193,7 +193,7 @@ function paintCanvas(view, height) {
   for (let i = 0; i < m; i++) {
     const top = edge(i * (height + gap)), deep = edge(i * (height + gap) + height) - top;
     for (let j = 0; j < n; j++) {
-      if (values[i][j] === null) continue;
+      if (values[i][j] === null && fills[i][j] <= 0) continue;
       const left = edge(j * w);
       pen.globalAlpha = faint?.[i][j] ? 0.36 : 1;
       pen.fillStyle = shade(fills[i][j]);

@@ -27,7 +27,8 @@ def below_row_maximum(scores: Array, allowed: NDArray[np.bool_]) -> Array:
     >>> below_row_maximum(np.array([[1.0, 9.0], [4.0, 6.0]]), np.array([[True, False], [True, True]])).tolist()
     [[0.0, 8.0], [-2.0, 0.0]]
     """
-    return scores - np.where(allowed, scores, -np.inf).max(axis=1, keepdims=True)
+    highest = np.where(allowed, scores, -np.inf).max(axis=1, keepdims=True)
+    return scores - np.where(np.isfinite(highest), highest, 0.0)  # a row that may look at nothing: a learner's mask
 
 
 def colour_depth(scores: Array, allowed: NDArray[np.bool_]) -> float:
@@ -36,7 +37,7 @@ def colour_depth(scores: Array, allowed: NDArray[np.bool_]) -> float:
     One depth serves the scores and the scaled step alike, so that dividing by √d is seen.
     """
     below = -below_row_maximum(scores, allowed)[allowed]
-    return max(float(np.quantile(below, 0.9)), 1e-6)
+    return max(float(np.quantile(below, 0.9)), 1e-6) if below.size else 1.0
 
 
 def pair_map(reading: Reading, name: str, values: Array, title: str, *, decimals: int = 1) -> None:
@@ -236,6 +237,9 @@ def softmax_strip(reading: Reading, temperature: float) -> None:
     i = reading.view.query
     label = reading.labels[i]
     s = reading.head("masked")[i, : i + 1].astype(np.float64) / temperature
+    s = s[np.isfinite(s)]  # all of them, unless a learner's mask closes more
+    if not s.size:
+        return
     below = s - s.max()
     powers = np.exp(below)
     shares = powers / powers.sum()

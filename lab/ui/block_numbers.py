@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,11 +119,14 @@ class Lens:
 
 def lens(model: str, trace: TextTrace) -> Lens:
     """What the model would say after each layer, at every position."""
-    return _lens(model, models.fingerprint(model), CODE_HASH, tuple(trace.token_ids), trace)
+    computed = hashlib.sha256(trace.arrays["resid_post"].tobytes()).hexdigest()  # maybe by a learner's functions
+    return _lens(model, models.fingerprint(model), CODE_HASH, tuple(trace.token_ids), computed, trace)
 
 
 @st.cache_data(max_entries=24, show_spinner=False)
-def _lens(model: str, files: str, code: str, token_ids: tuple[int, ...], _trace: TextTrace) -> Lens:
+def _lens(
+    model: str, files: str, code: str, token_ids: tuple[int, ...], computed: str, _trace: TextTrace
+) -> Lens:  # fmt: skip
     decoder, arrays = _decoder(model), _trace.arrays
     weight = decoder.unembed.weight
     followed = [*token_ids[1:], int(arrays["logits"][-1].argmax())]

@@ -126,7 +126,8 @@ def board(r: Reading) -> Board:
     range_ = masking.sizes(kind, r.n_tokens)
     size = 0 if range_ is None else whole_number("size", *range_)
     cells = _cells(str(view.get(entry("cells")) or ""), r.n_tokens, r.n_tokens)
-    return Board(kind, size, cells, masking.flipped(masking.mask(kind, size, r.n_tokens), cells))
+    rule = r.allowed if r.is_own and kind == "causal" else masking.mask(kind, size, r.n_tokens)
+    return Board(kind, size, cells, masking.flipped(rule, cells))
 
 
 def controls(r: Reading, key: str) -> None:

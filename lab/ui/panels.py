@@ -15,7 +15,7 @@ from lab.language import current, text
 from lab.lessons import Markdown, escape_markdown
 from lab.source import source_of
 from lab.theme import Role, latex_colour
-from lab.ui import components, view
+from lab.ui import code_switch, components, view
 
 COLOURS = {"q": "blue", "k": "orange", "v": "green", "weights": "violet", "loss": "red"}
 
@@ -73,7 +73,13 @@ def formula(lines: Sequence[str], label: str | None = None) -> None:
 
 
 def source(function: Callable[..., Any], line: str) -> None:
-    """The code of `function` as it ran, the decisive line marked, with its place in the repository."""
+    """The code of `function` as it ran, the decisive line marked, with its place in the repository.
+
+    Where a learner's function has computed the figure instead, it is that one's.
+    """
+    if (own := code_switch.own_source(function)) is not None:
+        _own_source(*own, key=f"place_{function.__qualname__}")
+        return
     found = source_of(function)
     place = f"{found.file} : {found.find(line)}"
     with st.container(horizontal=True, horizontal_alignment="distribute", key=f"place_{function.__qualname__}"):
@@ -87,6 +93,14 @@ def source(function: Callable[..., Any], line: str) -> None:
         more=text("panel.more"),
         less=text("panel.less"),
     )
+
+
+def _own_source(file: str, line: int, code: str, key: str) -> None:
+    """The learner's function that computed a figure."""
+    with st.container(horizontal=True, horizontal_alignment="distribute", key=key):
+        st.caption(text("own.source"), width="content")
+        st.caption(f"{file} : {line}", width="content")
+    st.code(code, language="python", wrap_lines=True)
 
 
 def figure_head(title: str, csv: str | Callable[[], str], file: str, control: Callable[[], None] | None = None) -> None:
@@ -196,6 +210,7 @@ def page_tools(lesson: Lesson, *, has_toy: bool = True) -> tuple[str, bool]:
         with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", width="content"):
             if has_toy:
                 mode = _mode_menu()
+            code_switch.switch(lesson.slug if mode == "model" else None)
             whole = st.toggle(text("walk.whole_page"), key="whole_page", persist_state="session")
     if has_toy:
         view.put("mode", mode if mode != "model" else None)

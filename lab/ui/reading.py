@@ -28,6 +28,7 @@ class Reading:
     shape: models.Shape
     trace: TextTrace
     view: View
+    is_own: bool = False  # computed by the learner's functions
 
     @property
     def labels(self) -> list[str]:

@@ -27,7 +27,7 @@ SAMPLING = tuple(
 )  # fmt: skip
 CHAIN = ("chain_times", "chain_by", "chain_cuts", "chain_other", "chain_length", "chain_token")
 _KEYS = (
-    "text", "layer", "head", "q", "k", "step", "mode", "model", "run",
+    "text", "layer", "head", "q", "k", "step", "mode", "model", "run", "code", "ops",
     "multi_head_other", "multi_head_off", "multi_head_kind", "multi_head_measure", "multi_head_on",
     "positions_shuffle", "positions_pair", "positions_places", "positions_distance",
     "block_neuron", "block_token", "block_scope", "block_when", "block_rate", "block_length",

@@ -11,7 +11,7 @@ from lab import lessons
 from lab.course import Lesson
 from lab.language import current, text
 from lab.lessons import escape_markdown
-from lab.ui import components, view
+from lab.ui import code_switch, components, trouble, view
 
 Step = Callable[[], None]
 
@@ -48,14 +48,26 @@ def walk(lesson: Lesson, steps: Mapping[str, Step], head: Callable[[], None], *,
         head()
         for step in lesson.steps:
             st.header(lessons.section(lesson.slug, step, current()).title, anchor=False)
-            steps[step]()
+            _draw(lesson, steps[step])
             st.space("medium")
         return
     st.title(lessons.section(lesson.slug, lesson.steps[index], current()).title, anchor=False)
     head()
-    steps[lesson.steps[index]]()
+    _draw(lesson, steps[lesson.steps[index]])
     st.space("small")
     _buttons(names, index)
+
+
+def _draw(lesson: Lesson, step: Step) -> None:
+    """One step. A learner's numbers may be such that no figure can show them: the rest of the page stands."""
+    if not code_switch.is_on(lesson.slug):
+        step()
+        return
+    try:
+        step()
+    except (ValueError, ArithmeticError, IndexError) as error:
+        st.info(text("own.undrawable"))
+        st.code(trouble.detail(error), language=None, wrap_lines=True)
 
 
 def _buttons(names: list[str], index: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from lab import course, masked_word, masking, traces
-from lab.ui import components, mask_board, model_choice, panels, view
+from lab.ui import components, mask_board, model_choice, panels, view, whose_code
 from lab.ui import masking_batches as batches
 from lab.ui import masking_formulas as formulas
 from lab.ui import masking_gap as gaps
@@ -15,7 +15,7 @@ from lab.ui import masking_panels as figure
 from lab.ui import masking_rows as rows
 from lab.ui.mask_board import t
 from lab.ui.panels import formula, prose, shown_if, source
-from lab.ui.reading import Reading, open_reading, token_bar
+from lab.ui.reading import Reading, token_bar
 from lab.ui.walk import current_step, sides, walk
 from lm_core import attention, mask_experiments, masks, objectives
 from lm_core.encoder import Encoder
@@ -202,7 +202,8 @@ def tokens(r: Reading) -> None:
 view.adopt_address()
 model = model_choice.choose()
 _, whole_page = panels.page_tools(LESSON, has_toy=False)
-reading = open_reading(model, DEFAULT_LAYER, DEFAULT_HEAD)
+reading = whose_code.open_reading(LESSON, model, DEFAULT_LAYER, DEFAULT_HEAD)
 steps = {step.__name__: lambda step=step: step(reading) for step in STEPS}
 walk(LESSON, steps, lambda: tokens(reading), whole_page=whole_page)
-view.mirror_address("text", "layer", "head", "q", "k", "step", "model", *map(mask_board.entry, mask_board.KEPT))
+KEPT = ("text", "layer", "head", "q", "k", "step", "model", "code", "ops")
+view.mirror_address(*KEPT, *map(mask_board.entry, mask_board.KEPT))

@@ -5,13 +5,13 @@ import streamlit as st
 
 from lab import course, figures, heads
 from lab.ui import attention_maps as maps
-from lab.ui import model_choice, panels, view
+from lab.ui import model_choice, panels, view, whose_code
 from lab.ui import multi_head_formulas as formulas
 from lab.ui import multi_head_panels as figure
 from lab.ui.charts import chart
 from lab.ui.multi_head_panels import bold, name_of, t
 from lab.ui.panels import formula, prose, source
-from lab.ui.reading import Reading, open_reading, token_bar
+from lab.ui.reading import Reading, token_bar
 from lab.ui.walk import sides, walk
 from lm_core import ablation, attention, head_measures, head_parts
 
@@ -187,8 +187,10 @@ STEPS = (all_heads, one_head, compare, switch_off, concat, shares, specialists, 
 view.adopt_address()
 model = model_choice.choose()
 _, whole_page = panels.page_tools(LESSON, has_toy=False)
-reading = open_reading(model, DEFAULT_LAYER, DEFAULT_HEAD)
+reading = whose_code.open_reading(LESSON, model, DEFAULT_LAYER, DEFAULT_HEAD)
 steps = {step.__name__: lambda step=step: step(reading) for step in STEPS}
 walk(LESSON, steps, lambda: token_bar(reading), whole_page=whole_page)
 KEPT = ("other", "off", "kind", "measure", "on")
-view.mirror_address("text", "layer", "head", "q", "k", "step", "model", *(f"{SLUG}_{name}" for name in KEPT))
+view.mirror_address(
+    "text", "layer", "head", "q", "k", "step", "model", "code", "ops", *(f"{SLUG}_{name}" for name in KEPT)
+)

@@ -7,10 +7,10 @@ from lab import course, figures, traces
 from lab.language import text
 from lab.ui import attention_formulas as formulas
 from lab.ui import attention_maps as maps
-from lab.ui import components, model_choice, panels, toy, view
+from lab.ui import components, model_choice, panels, toy, view, whose_code
 from lab.ui.charts import chart, row_of_weights
 from lab.ui.panels import formula, prose, source, word
-from lab.ui.reading import Reading, open_reading, token_bar
+from lab.ui.reading import Reading, token_bar
 from lab.ui.walk import sides, walk
 from lm_core import attention, block, layers, masks, positions
 
@@ -224,7 +224,7 @@ mode, whole_page = panels.page_tools(LESSON)
 if mode == "toy":
     toy.show()
 else:
-    reading = open_reading(model, DEFAULT_LAYER, DEFAULT_HEAD)
+    reading = whose_code.open_reading(LESSON, model, DEFAULT_LAYER, DEFAULT_HEAD)
     steps = {step.__name__: lambda step=step: step(reading) for step in STEPS}
     walk(LESSON, steps, lambda: token_bar(reading), whole_page=whole_page)
-view.mirror_address("text", "layer", "head", "q", "k", "step", "mode", "model")
+view.mirror_address("text", "layer", "head", "q", "k", "step", "mode", "model", "code", "ops")

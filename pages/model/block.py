@@ -8,11 +8,11 @@ from lab.ui import block_neurons as neurons_view
 from lab.ui import block_numbers as numbers
 from lab.ui import block_panels as flow
 from lab.ui import block_readout as readout
-from lab.ui import block_training, model_choice, panels, view
+from lab.ui import block_training, model_choice, panels, view, whose_code
 from lab.ui import block_whole as whole
 from lab.ui.block_panels import said
 from lab.ui.panels import prose, source
-from lab.ui.reading import Reading, open_reading, token_bar
+from lab.ui.reading import Reading, token_bar
 from lab.ui.walk import sides, walk
 from lm_core import block, counting, layers, norm_placement, residual_stream
 
@@ -183,10 +183,10 @@ STEPS = (stream, norm, attention, neurons, logit, lens, placement, counts)
 view.adopt_address()
 model = model_choice.choose()
 _, whole_page = panels.page_tools(LESSON, has_toy=False)
-reading = open_reading(model, DEFAULT_LAYER, DEFAULT_HEAD)
+reading = whose_code.open_reading(LESSON, model, DEFAULT_LAYER, DEFAULT_HEAD)
 steps = {step.__name__: lambda step=step: step(reading) for step in STEPS}
 walk(LESSON, steps, lambda: token_bar(reading), whole_page=whole_page)
 view.mirror_address(
-    "text", "layer", "head", "q", "k", "step", "model",
+    "text", "layer", "head", "q", "k", "step", "model", "code", "ops",
     "block_neuron", "block_token", "block_scope", "block_when", "block_rate", "block_length",
 )  # fmt: skip

@@ -6,7 +6,7 @@ from lab import course
 from lab.ui import beam_panels as beams_view
 from lab.ui import branch_panels as tree
 from lab.ui import cache_panels as cache_view
-from lab.ui import model_choice, panels, view
+from lab.ui import model_choice, panels, view, whose_code
 from lab.ui import sampling_controls as controls
 from lab.ui import sampling_formulas as formulas
 from lab.ui import sampling_numbers as numbers
@@ -14,7 +14,7 @@ from lab.ui import sampling_orders as orders
 from lab.ui import sampling_panels as figures_
 from lab.ui import sampling_questions as questions
 from lab.ui.panels import formula, prose, shown_if, source
-from lab.ui.sampling_controls import open_prompt, prompt_bar, t
+from lab.ui.sampling_controls import prompt_bar, t
 from lab.ui.sampling_numbers import Prompt
 from lab.ui.walk import sides, walk
 from lm_core import beam_search, block, generation, probability, sampling
@@ -28,7 +28,7 @@ MARKED = {"top_k": "return logits.masked_fill", "top_p": "before >= p", "min_p":
 
 def guess(p: Prompt) -> None:
     """After your text, every token of the vocabulary has a probability."""
-    found = numbers.stages(p.model, p.token_ids, controls.config())
+    found = whose_code.stages(p, controls.config())
     token, base = controls.followed(found), found.of("model")
     left, right = sides()
     with left:
@@ -47,7 +47,7 @@ def repetition(p: Prompt) -> None:
     with left:
         prose(SLUG, "repetition")
         controls.slider("repetition", "own")
-    found = numbers.stages(p.model, p.token_ids, controls.config())
+    found = whose_code.stages(p, controls.config())
     token = controls.followed(found, figures_.seen_tokens(p, found)[0])
     with left:
         formula(
@@ -66,7 +66,7 @@ def temperature(p: Prompt) -> None:
     with left:
         prose(SLUG, "temperature")
         controls.slider("temperature", "own")
-    found = numbers.stages(p.model, p.token_ids, controls.config())
+    found = whose_code.stages(p, controls.config())
     token = controls.followed(found)
     with left:
         formula(formulas.temperature_lines(found, token), t("formula_of", token=figures_.names_of(p, token)))
@@ -89,7 +89,7 @@ def cut(p: Prompt) -> None:
         stage = orders.chosen_filter()
         prose(SLUG, f"cut_{stage}")
         controls.slider(stage, "own")
-    found = numbers.stages(p.model, p.token_ids, controls.config())
+    found = whose_code.stages(p, controls.config())
     token = controls.followed(found)
     with left:
         figures_.cut_sentence(p, found, stage)
@@ -104,7 +104,7 @@ def order(p: Prompt) -> None:
     """All of it, in this order."""
     prose(SLUG, "order")
     controls.sliders("order")
-    found = numbers.stages(p.model, p.token_ids, controls.config())
+    found = whose_code.stages(p, controls.config())
     token = controls.followed(found)
     figures_.stage_figure(
         p, found, found.names, token, title=t("order_title"), file="stages", selected=orders.chosen_stage(),
@@ -125,7 +125,7 @@ def order(p: Prompt) -> None:
 
 def draw(p: Prompt) -> None:
     """A number decides."""
-    found = numbers.stages(p.model, p.token_ids, controls.config())
+    found = whose_code.stages(p, controls.config())
     left, right = sides()
     with left:
         prose(SLUG, "draw")
@@ -204,7 +204,7 @@ STEPS = (guess, repetition, temperature, cut, order, draw, branch, beams, cache)
 view.adopt_address()
 model = model_choice.choose()
 _, whole_page = panels.page_tools(LESSON, has_toy=False)
-prompt = open_prompt(model)
+prompt = whose_code.open_prompt(LESSON, model)
 steps = {step.__name__: lambda step=step: step(prompt) for step in STEPS}
 walk(LESSON, steps, lambda: prompt_bar(prompt), whole_page=whole_page)
-view.mirror_address("text", "step", "model", *view.SAMPLING)
+view.mirror_address("text", "step", "model", "code", "ops", *view.SAMPLING)

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from lab import course
-from lab.ui import attention_formulas, model_choice, panels, view
+from lab.ui import attention_formulas, model_choice, panels, view, whose_code
 from lab.ui import position_charts as charts
 from lab.ui import position_data as data
 from lab.ui import position_formulas as formulas
@@ -11,7 +11,7 @@ from lab.ui import position_panels as show
 from lab.ui import position_questions as questions
 from lab.ui.panels import formula, prose, source
 from lab.ui.position_panels import t
-from lab.ui.reading import Reading, open_reading, token_bar
+from lab.ui.reading import Reading, token_bar
 from lab.ui.walk import sides, walk
 from lm_core import learned_positions, masks, positions
 from lm_core import position_experiments as experiments
@@ -212,10 +212,10 @@ STEPS = (shuffle, leak, sinusoidal, learned, rope, relative, alibi, distance, be
 view.adopt_address()
 model = model_choice.choose()
 _, whole_page = panels.page_tools(LESSON, has_toy=False)
-reading = open_reading(model, DEFAULT_LAYER, DEFAULT_HEAD)
+reading = whose_code.open_reading(LESSON, model, DEFAULT_LAYER, DEFAULT_HEAD)
 steps = {step.__name__: lambda step=step: step(reading) for step in STEPS}
 walk(LESSON, steps, lambda: token_bar(reading), whole_page=whole_page)
 view.mirror_address(
-    "text", "layer", "head", "q", "k", "step", "model", "positions_shuffle", "positions_pair", "positions_places",
-    "positions_distance",
+    "text", "layer", "head", "q", "k", "step", "model", "code", "ops",
+    "positions_shuffle", "positions_pair", "positions_places", "positions_distance",
 )  # fmt: skip

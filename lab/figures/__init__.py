@@ -7,12 +7,13 @@ Show one with `st.plotly_chart(figure, config={"displayModeBar": False}, theme=N
 
 from lab.figures.charts import bars, histogram, line
 from lab.figures.frame import alt_of, literal
+from lab.figures.heat_map import heat_map
 from lab.figures.paired import paired_bars
 from lab.figures.pieces import pieces
 from lab.figures.scatter import scatter
-from lab.figures.table import matrix_csv, to_csv
+from lab.figures.table import matrix_csv, table_csv, to_csv
 
 __all__ = [
-    "alt_of", "bars", "histogram", "line", "literal", "matrix_csv", "paired_bars", "pieces", "scatter",
+    "alt_of", "bars", "heat_map", "histogram", "line", "literal", "matrix_csv", "paired_bars", "pieces", "scatter", "table_csv",
     "to_csv",
 ]  # fmt: skip

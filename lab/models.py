@@ -155,6 +155,24 @@ def _folder(name: str) -> Path:
     return resolve(name)
 
 
+def folder(name: str) -> Path | None:
+    """The folder of a model on this machine, or None for one of the hub, which whoever needs it fetches by its name.
+
+    Raises CheckpointError for a model that this app may not load.
+    """
+    if name.startswith("hub:") and is_allowed(name):
+        return None
+    return _folder(name).absolute()
+
+
+def n_parameters(name: str) -> int:
+    """How many numbers the weights of model `name` are, from the headers of its files; a hub model is fetched first.
+
+    Raises CheckpointError.
+    """
+    return _n_parameters(_folder(name))
+
+
 def fingerprint(name: str) -> str:
     """Changes when the model's files or the session's device do: caches never serve another model under its name.
 

@@ -11,7 +11,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,27 @@ USUAL_HUB = (
 
 
 @dataclass(frozen=True)
+class RunLimits:
+    """What fine-tunes may cost. at_once: runs worked on together. a_user: runs of one user that wait or are worked on.
+
+    minutes and steps: of one run. text_mb: of the text to learn from. keep_free_gb: of the disk, always. quota_gb: of
+    all run folders of a user. MB are 10^6 bytes, GiB 2^30.
+    """
+
+    at_once: int = max(1, (os.cpu_count() or 2) // 2)
+    a_user: int = 4
+    minutes: int = 120
+    steps: int = 20_000
+    text_mb: float = 8.0
+    keep_free_gb: float = 1.0
+    quota_gb: float = 20.0
+
+
+@dataclass(frozen=True)
 class Settings:
     """hub: the models of the hub that may be loaded. max_parameters: of one model. memory_gb: of all loaded models
     together, in GiB. folders: whether a folder of this computer may be opened. devices: what the menu may offer.
+    runs: what fine-tunes may cost.
     """
 
     hub: tuple[HubModel, ...]
@@ -60,6 +78,7 @@ class Settings:
     memory_gb: float = 6.0
     folders: bool = True
     devices: tuple[str, ...] = ("auto", "cpu")
+    runs: RunLimits = RunLimits()
 
 
 def is_shared() -> bool:
@@ -129,8 +148,8 @@ def parse(content: str, shared: bool = False) -> Settings:
         content_table = tomllib.loads(content)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"lab.toml is not TOML: {error}") from None
-    _known("lab.toml", content_table, {"models", "device"})
-    models, device = (_table(content_table, name) for name in ("models", "device"))
+    _known("lab.toml", content_table, {"models", "device", "runs"})
+    models, device, runs = (_table(content_table, name) for name in ("models", "device", "runs"))
     _known("[models]", models, {"hub", "max_parameters", "memory_gb", "folders"})
     _known("[device]", device, {"offered"})
     usual = _usual(shared)
@@ -140,7 +159,21 @@ def parse(content: str, shared: bool = False) -> Settings:
         memory_gb=_gigabytes(models.get("memory_gb", usual.memory_gb)),
         folders=_folders(models.get("folders", usual.folders)) and not shared,
         devices=_devices(device.get("offered", list(usual.devices))),
+        runs=_runs(runs),
     )
+
+
+def _runs(table: Mapping[str, Any]) -> RunLimits:
+    """Whole numbers from 1 where the default is one, else numbers above 0 (a disk may be filled to its end: 0)."""
+    usual = {field.name: field.default for field in fields(RunLimits)}
+    _known("[runs]", table, set(usual))
+    for name, value in table.items():
+        whole = isinstance(usual[name], int)
+        good = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        least = 1 if whole else 0
+        if not good or not least <= value <= 1e9:
+            raise SettingsError(f"runs.{name} is {value!r}: write a {'whole ' if whole else ''}number from {least}")
+    return RunLimits(**{name: value if isinstance(usual[name], int) else float(value) for name, value in table.items()})
 
 
 def _known(where: str, table: Mapping[str, Any], names: set[str]) -> None:

@@ -1,8 +1,7 @@
-"""The learner's file of an exercise: where it lies, reading it, saving it without losing anybody's work.
+"""Reading and saving the learner's file of an exercise, without losing anybody's work.
 
-On one's own computer the files are `lm_core/exercises/*.py` of the checkout, the same that an editor and the command
-line use (or lie in the folder that LM_LAB_EXERCISES names, for who wants the checkout untouched). On a shared server each learner has copies under `workspaces/<owner>/` of the app's home. Either way they are
-text to this process: read, written, handed to the sandbox, and never imported.
+The files (see `lab.workspaces` for where they lie) are text to this process and are never imported, so a save disturbs
+nobody, and what an editor outside wrote is seen at the next look.
 
 Whoever saves says which version they began from (`base`, the hash of its text). When the file has another text by then,
 nothing is written: `Conflict` carries the text on disk, and the caller shows both.
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import secrets
 import time
 from dataclasses import dataclass
@@ -20,18 +18,17 @@ from pathlib import Path
 from threading import Lock
 
 from lab import settings
+from lab.workspaces import MOST_BYTES, folder
 from lm_core.judge.exercise import Exercise
 from lm_core.judge.files import FOLDER, stub_text
 
-MOST_BYTES = 64 * 1024
 MOST_BACKUPS = 20  # of one file; the oldest goes first
-PLAIN_OWNER = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 _SAVING = Lock()  # two tabs of one learner: compare and write belong together
 
 
 class FileTrouble(ValueError):
-    """A learner's file that cannot be read or written. `reason`: missing, large, text, disk; `numbers` for the words."""
+    """A learner's file that cannot be read or written. `reason`: missing, large, text or disk; `numbers` say more."""
 
     def __init__(self, reason: str, message: str, **numbers: int | str) -> None:
         super().__init__(message)
@@ -63,14 +60,6 @@ def version_of(text: str) -> str:
     'e3b0c44298fc1c14'
     """
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def folder(owner: str) -> Path:
-    """Where the files of `owner` lie. A name that is no plain word is replaced by its hash, never used as a path."""
-    if not settings.is_shared():
-        return Path(os.environ.get("LM_LAB_EXERCISES") or FOLDER).expanduser()
-    plain = owner if PLAIN_OWNER.fullmatch(owner) else "u-" + hashlib.sha256(owner.encode()).hexdigest()[:32]
-    return settings.home() / "workspaces" / plain
 
 
 def path_of(owner: str, exercise: Exercise) -> Path:

@@ -16,8 +16,8 @@ from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, 
 
 from lab.store_engine import reading
 from lab.store_tables import (
-    ATTEMPT_COLUMNS,
     AT_WORK,
+    ATTEMPT_COLUMNS,
     RUN_COLUMNS,
     Attempt,
     Run,
@@ -34,7 +34,7 @@ LEASE = 30.0  # seconds without a beat after which a worker counts as lost; long
 ENDS = ("finished", "failed", "cancelled", "paused")
 
 
-class Fenced(Exception):  # noqa: N818  (what happened to the worker, not a mistake of somebody)
+class Fenced(Exception):
     """This attempt may write no more: the run was given to another one, or has ended."""
 
 

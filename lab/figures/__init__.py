@@ -14,6 +14,6 @@ from lab.figures.scatter import scatter
 from lab.figures.table import matrix_csv, table_csv, to_csv
 
 __all__ = [
-    "alt_of", "bars", "heat_map", "histogram", "line", "literal", "matrix_csv", "paired_bars", "pieces", "scatter", "table_csv",
-    "to_csv",
+    "alt_of", "bars", "heat_map", "histogram", "line", "literal", "matrix_csv", "paired_bars", "pieces", "scatter",
+    "table_csv", "to_csv",
 ]  # fmt: skip

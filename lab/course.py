@@ -162,7 +162,7 @@ PARTS: tuple[Part, ...] = (
         ),
     ),
     Part("training", (Lesson("pretraining"), Lesson("finetuning"), Lesson("evaluation"))),
-    Part("exercises", (Lesson("exercises"),)),
+    Part("exercises", (Lesson("exercises", page="pages/practice/exercises.py"),)),
 )
 
 HOME = PARTS[0].lessons[0]

@@ -80,6 +80,15 @@ def command(owner: str, exercise: Exercise) -> str | None:
     return f"python -m lm_core check {exercise.slug}{where} --watch"
 
 
+def shown_path(owner: str, exercise: Exercise) -> str:
+    """The file's place as it is told: inside the checkout from its root, on a server without the server's folders."""
+    path = folder(owner) / exercise.filename
+    if settings.is_shared():
+        return exercise.filename
+    root = FOLDER.parents[1]
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
 def read(path: Path) -> Saved:
     """The file as text with `\\n` at the end of each line. Raises FileTrouble."""
     try:

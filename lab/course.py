@@ -169,7 +169,7 @@ PARTS: tuple[Part, ...] = (
             Lesson("evaluation"),
         ),
     ),
-    Part("exercises", (Lesson("exercises"),)),
+    Part("exercises", (Lesson("exercises", page="pages/practice/exercises.py"),)),
 )
 
 HOME = PARTS[0].lessons[0]

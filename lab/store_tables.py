@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy import UniqueConstraint as Unique
 from sqlalchemy.engine import Row
 
@@ -188,3 +188,32 @@ def as_run(row: Row[Any]) -> Run:
 def as_attempt(row: Row[Any]) -> Attempt:
     """A row of `ATTEMPT_COLUMNS` as a value."""
     return Attempt(**row._asdict())
+
+
+# --- exercises (lab.progress): one row a learner and exercise, and one a named mistake that they met ---
+
+STANDINGS = Table(
+    "exercise_progress",
+    metadata,
+    Column("owner", String(200), primary_key=True),
+    Column("exercise", String(64), primary_key=True),
+    Column("state", String(16), nullable=False, default="untouched"),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("hints", Integer, nullable=False, default=0),
+    Column("attempts_at_hint", Integer, nullable=False, default=0),
+    Column("solution_seen", Boolean, nullable=False, default=False),
+    Column("helped", Boolean, nullable=False, default=False),
+    Column("passed_at", Float),
+    Column("digest", String(16), nullable=False, default=""),  # of the text last checked
+    Column("stage", String(16), nullable=False, default=""),
+    Column("hint_id", String(128)),
+    Column("updated", Float, nullable=False, default=0.0),
+)
+MISTAKES = Table(
+    "exercise_mistakes",
+    metadata,
+    Column("owner", String(200), primary_key=True),
+    Column("exercise", String(64), primary_key=True),
+    Column("hint_id", String(128), primary_key=True),
+    Column("times", Integer, nullable=False, default=0),
+)

@@ -8,10 +8,11 @@ Show one with `st.plotly_chart(figure, config={"displayModeBar": False}, theme=N
 from lab.figures.charts import bars, histogram, line
 from lab.figures.finetune_after import attention_map, change_bars, confusion_map, next_token_bars, overlaid_curves
 from lab.figures.frame import alt_of, literal
+from lab.figures.heat_map import heat_map
 from lab.figures.paired import paired_bars
 from lab.figures.pieces import pieces
 from lab.figures.scatter import scatter
-from lab.figures.table import matrix_csv, rows_csv, to_csv
+from lab.figures.table import matrix_csv, rows_csv, table_csv, to_csv
 
 __all__ = [
     "alt_of",
@@ -19,6 +20,7 @@ __all__ = [
     "bars",
     "change_bars",
     "confusion_map",
+    "heat_map",
     "histogram",
     "line",
     "literal",
@@ -29,5 +31,6 @@ __all__ = [
     "pieces",
     "rows_csv",
     "scatter",
+    "table_csv",
     "to_csv",
 ]  # fmt: skip

@@ -71,3 +71,14 @@ def matrix_csv(values: ArrayLike, rows: Sequence[str], cols: Sequence[str]) -> s
     if array.dtype.kind == "f":
         array = array.astype(np.float64)
     return _written([["", *cols], *([name, *line] for name, line in zip(rows, array.tolist(), strict=True))])
+
+
+def table_csv(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Rows of any values under the `names` of their columns, as CSV text.
+
+    Example:
+        >>> print(table_csv(["who", "n"], [["=a", 2]]).replace("\\r", ""), end="")
+        who,n
+        '=a,2
+    """
+    return _written([list(names), *rows])

@@ -37,6 +37,7 @@ _KEYS = (
     "masking_kind", "masking_size", "masking_cells", "masking_side", "masking_rule", "masking_second", "masking_third",
     "masking_row", "masking_pair", "masking_raise", "masking_lower", "masking_new", "masking_at", "masking_packing",
     "masking_seed", "masking_share", "masking_whole", "masking_gap", "masking_after",
+    "exercise",
 )  # fmt: skip
 
 

@@ -94,16 +94,11 @@ def _early(exercise: "Exercise", source: str) -> Verdict | None:
         return Verdict(exercise.slug, False, "start", "general.bug" if exercise.is_bug_hunt else "general.todo")
     try:
         ast.parse(source)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        # The last two are what Python's own reader says of an expression nested thousands deep.
+        said = getattr(error, "msg", None) or str(error) or "too deeply nested"
         line = getattr(error, "lineno", None)
-        return Verdict(
-            exercise.slug,
-            False,
-            "syntax",
-            "general.syntax",
-            values={"text": getattr(error, "msg", str(error))},
-            line=line,
-        )
+        return Verdict(exercise.slug, False, "syntax", "general.syntax", values={"text": said}, line=line)
     return None
 
 

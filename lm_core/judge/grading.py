@@ -110,7 +110,14 @@ def _wrong(exercise: Exercise, calls: Sequence[Call], returned: list[Result], ca
     return Verdict(
         exercise.slug, False, stage, hint, found.expected, found.got,
         values={"case": call.case.name, "what": found.path}, agreed=found.agreed,
+        tensors=_pair(call.expected, returned[index]["value"], found.path), axes=exercise.axes.get(found.path, ""),
     )  # fmt: skip
+
+
+def _pair(expected: Any, got: Any, path: str) -> tuple[Tensor, Tensor] | None:
+    """The leaf of both results under this name, where both are tensors: what a picture of the difference needs."""
+    e, g = dict(flatten(expected)).get(path), dict(flatten(got)).get(path)
+    return (e, g) if isinstance(e, Tensor) and isinstance(g, Tensor) else None
 
 
 def _shape_hint(found: Difference) -> str | None:
@@ -213,7 +220,7 @@ def _grade_gradient(
             hint = "general.gradient_nan" if bool(got.isnan().any()) else "general.cut_gradient"
             largest = (want - got).abs().nan_to_num(nan=1e30).argmax()
             numbers = number(want.flatten()[largest]), number(got.flatten()[largest])
-            return Verdict(exercise.slug, False, "gradient", hint, *numbers, values=name)
+            return Verdict(exercise.slug, False, "gradient", hint, *numbers, values=name, tensors=(want, got))
     return None
 
 
@@ -230,7 +237,10 @@ def _grade_precision(
     if found is None:
         return None
     hint = "general.dtype_kept" if found.kind == "dtype" else "general.precision"
-    return Verdict(exercise.slug, False, call.variant, hint, found.expected, found.got, values=name)
+    return Verdict(
+        exercise.slug, False, call.variant, hint, found.expected, found.got, values=name,
+        tensors=_pair(call.expected, result["value"], found.path), axes=exercise.axes.get(found.path, ""),
+    )  # fmt: skip
 
 
 def _grade_device(

@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # In the order in which a check goes through them.
 STAGES = (
@@ -17,6 +21,7 @@ class Verdict:
     values fills the placeholders of the messages; `line` is a line of the student's file; `agreed` names the
     intermediates that are right; `help_id` explains a common error of Python or torch; `self_checked` says that the
     pass was reached with the reference in sight; `slow` that the answer is right but takes `slow` times as long.
+    `tensors` are the first result that differs, as it should be and as it came back; `axes` names its axes ("B T").
     """
 
     slug: str
@@ -33,3 +38,5 @@ class Verdict:
     printed: str = ""
     self_checked: bool = False
     slow: int | None = None
+    tensors: "tuple[Tensor, Tensor] | None" = field(default=None, compare=False, repr=False)
+    axes: str = ""

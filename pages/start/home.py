@@ -53,7 +53,7 @@ def show_entry(entry: course.Lesson) -> None:
     if entry.is_open:
         title.page_link(entry.file, label=f"**{entry.title()}**", query_params=address())
         question.markdown(entry.question())
-        time.caption(text("home.minutes", minutes=entry.minutes))
+        time.caption(text("home.minutes", minutes=entry.minutes) if entry.minutes else "")
     else:
         title.markdown(f":gray[{entry.title()}]")
         question.markdown(f":gray[{entry.question()}]")

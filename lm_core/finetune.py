@@ -108,6 +108,7 @@ class _Run:
     """One run of `finetune`, cut into its parts."""
 
     may_save: Callable[[], None] | None = None
+    record: dict[str, Any] | None = None  # of the step last saved, as JSON
 
     def __init__(self, learner: Learner, data: Data, config: FinetuneConfig, folder: Path | None, sampler: Any) -> None:
         check_fit(learner, data, config)
@@ -125,12 +126,17 @@ class _Run:
         config, progress = asdict(self.config), asdict(self.progress)
         return {"step": self.progress.step, "config": config, "data": self.fingerprint, "progress": progress}
 
+    def saved(self, record: FinetuneRecord) -> FinetuneRecord:
+        """The record, once the state is on disk and holds it too: a kill may come before anyone hears of it."""
+        self.record = replace(record, saved=True).to_json()
+        return replace(record, saved=self.save())
+
     def save(self, name: str = "state") -> bool:
         """Write the state (or, without the optimizers, the `best` one), if there is a folder to write to."""
         if self.folder is None:
             return False
-        optimizers = self.optimizers if name == "state" else []
-        save_state(self.folder / name, self.learner, optimizers, self._facts(), self.may_save)
+        optimizers, more = (self.optimizers, {"record": self.record}) if name == "state" else ([], {})
+        save_state(self.folder / name, self.learner, optimizers, self._facts() | more, self.may_save)
         return True
 
     def resume(self) -> bool:
@@ -176,7 +182,7 @@ class _Run:
         self.progress.expected = Expected(chance if fresh else record.validation.loss, chance, fresh)
         samples = () if self.sampler is None else tuple(self.sampler())
         self.progress.seconds = self._elapsed()
-        return replace(record, samples=samples, seconds=self.progress.seconds, saved=self.save())
+        return self.saved(replace(record, samples=samples, seconds=self.progress.seconds))
 
     def _gradients(self, batches: list[Batch]) -> tuple[float, float]:
         """(loss, gradient norm before clipping) of one step; the one place where the device is waited for."""
@@ -240,7 +246,7 @@ class _Run:
         a_step = (p.seconds - self.before) / (record.step - self.first_step)
         record = replace(record, seconds=p.seconds, seconds_left=a_step * (c.n_steps - record.step))
         due = last or record.step % c.save_every == 0
-        return replace(record, saved=due and self.save())
+        return self.saved(record) if due else record
 
     def _findings(self) -> tuple[Finding, ...]:
         """What the doctor has found and not yet said in this run."""

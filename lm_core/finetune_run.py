@@ -200,28 +200,46 @@ def _classes(run: FinetuneRun, base: LoadedModel, learner: Learner, card: Classi
     return sample if run.prompts else None
 
 
+def logged(out: Path) -> list[dict[str, Any]]:
+    """The records up to the last save, from `out/metrics.jsonl`; what went past it will come again.
+
+    The record of the saved step lies in the state too: a kill may come between the save and the log.
+    """
+    saved, log = find_state(out / "state"), out / "metrics.jsonl"
+    if saved is None:
+        return []
+    facts = read_facts(saved)
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    kept = [record for line in lines if line.endswith("}") and (record := json.loads(line))["step"] <= facts["step"]]
+    last = facts.get("record")
+    return [*kept, last] if last and (not kept or kept[-1]["step"] < last["step"]) else kept
+
+
 def train_run(
     prepared: Prepared, out: Path, resume: bool, may_save: Callable[[], None] | None = None
 ) -> Generator[FinetuneRecord]:
     """Run or resume; every record also goes to `out/metrics.jsonl`, a line each. `may_save`: see `finetune`."""
     out.mkdir(parents=True, exist_ok=True)
-    saved, log = find_state(out / "state"), out / "metrics.jsonl"
-    done = int(read_facts(saved)["step"]) if saved and resume else -1
+    log, kept = out / "metrics.jsonl", logged(out) if resume else []
     records = finetune(
         prepared.learner, prepared.data, prepared.run.config, folder=out, resume=resume, sampler=prepared.sampler,
         may_save=may_save,
     )  # fmt: skip
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() and resume else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= done]  # drop what went past it
     started = False
     with closing(records):  # whoever stops asking us stops it too, and hears what its last save says
         for record in records:
             if not started:  # only now is it known that this run may write here
-                log.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+                new = log.with_suffix(".partial")
+                new.write_text("".join(map(_line, kept)), encoding="utf-8")
+                new.replace(log)
                 started = True
             with log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record.to_json(), ensure_ascii=False) + "\n")
+                file.write(_line(record.to_json()))
             yield record
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def finish_run(prepared: Prepared, out: Path, into: Path | None = None) -> tuple[int, list[Path]]:

@@ -30,9 +30,7 @@ def make(home: Path, monkeypatch: pytest.MonkeyPatch, lab: str = LAB) -> Path:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (home / "lab.toml").write_text(lab)
     tiny_models.save(home / "models" / "tiny", tiny_models.gpt2())
-    tiny_models.save(
-        home / "models" / "llama", tiny_models.llama(d_model=24)
-    )  # a width that `transformers` accepts, too
+    tiny_models.save(home / "models" / "llama", tiny_models.llama(d_model=24))  # H divides D
     return home
 
 

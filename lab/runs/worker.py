@@ -31,7 +31,7 @@ from lab.runs.probing import Prober
 from lab.runs.reporter import INTERRUPTED, Reporter
 from lm_core import device as devices
 from lm_core.finetune_record import FinetuneRecord
-from lm_core.finetune_run import Prepared, finish_run, prepare_run, read_run, train_run
+from lm_core.finetune_run import Prepared, finish_run, logged, prepare_run, read_run, train_run
 from lm_core.training_state import find_state, read_facts
 
 PROBES = 20  # over a run
@@ -80,6 +80,7 @@ class Worker:
         seen = known[-1][1].get("next", {}).get("ids", []) if known else []
         self.prober = Prober(prepared, spec.get("probe", ""), spec.get("layer", -1), spec.get("head", 0), seen)
         self._insist_on(lambda: self.store.rewind(self.run.id, self.token, done))
+        self._catch_up()
         how = ("finished", "")
         records = train_run(prepared, self.place, resume=saved is not None, may_save=self._may_save)
         with contextlib.closing(records):  # which saves this very step
@@ -90,6 +91,13 @@ class Worker:
                     break
         self._save_result(prepared)
         return how
+
+    def _catch_up(self) -> None:
+        """Send the records up to the last save that an earlier attempt could not send any more."""
+        there = {record["step"] for _, record in self.store.records(self.run.id)}
+        for record in logged(self.place):
+            if record["step"] not in there:
+                self.reporter.record(record)
 
     def _insist_on(self, action: Any) -> None:
         if not self.reporter.insist(action, PATIENCE):

@@ -103,7 +103,7 @@ def _free_port() -> int:
 def boxes_or_fail() -> None:
     """For a test that needs boxes of bubblewrap: fail where there are none, unless LM_LAB_ALLOW_NO_BWRAP=1 says skip.
 
-    A test that skips by itself would let a server without isolation pass; `tests/conftest.py` names the switch at the end.
+    A test that skips by itself would let a server without isolation pass; `tests/conftest.py` names the switch.
     """
     from lab.sandbox import isolation
 

@@ -5,6 +5,9 @@ Each attempt is a function. It returns what it got hold of, when it got out; Non
 ones succeed: that is how the tests know that the attempts are real.
 """
 
+# Bare system calls are meant here.
+# ruff: noqa: PTH
+
 import ctypes
 import os
 import resource
@@ -339,7 +342,7 @@ def make_a_setuid_program() -> object:
 @attempt
 def raise_the_limits() -> object:
     for what in (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE):
-        soft, hard = resource.getrlimit(what)
+        _, hard = resource.getrlimit(what)
         if hard == resource.RLIM_INFINITY:
             return f"no limit {what}"
         try:

@@ -43,49 +43,42 @@ def pool() -> Iterator[workers.Pool]:
 
 @pytest.fixture
 def check(pool: workers.Pool, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Verdict]:
-    """`sandbox.check` on that pool, with a short limit."""
+    """`sandbox.check` on that pool, with a limit for a busy computer: nothing here is decided by its speed."""
     boxes_or_fail()
     monkeypatch.setattr(workers, "current", lambda: pool)
-    monkeypatch.setattr(service, "CHECK_SECONDS", 3.0)
+    monkeypatch.setattr(service, "CHECK_SECONDS", 60.0)
     return lambda text: sandbox.check(SOFTMAX, text)
 
 
-# What a student may write, the stage and the hint of the verdict, and a word of what Python said about it.
-HARM = {
-    "loop": ("    while True:\n        pass\n", "time", "general.time", ""),
-    "loop in C": ("    sum(range(10**15))\n", "time", "general.time", ""),
-    "loop that hides from the clock": (
-        "    import faulthandler\n    faulthandler.cancel_dump_traceback_later()\n    while True:\n        pass\n",
-        "time", "general.time", "",
+# What a student may write; the stage and the hint of the verdict, and a word of what Python said about it.
+LOOPS = {
+    "loop": "    while True:\n        pass\n",
+    "loop in C": "    sum(range(10**15))\n",
+    "loop that stops the clock": (
+        "    import faulthandler\n    faulthandler.cancel_dump_traceback_later()\n    while True:\n        pass\n"
     ),
+}
+HARM = {
     "10 GB": ("    return torch.ones(10 * 2**30, dtype=torch.uint8)\n", "run", None, "memory"),
-    "10 GB of Python": ("    return bytearray(10 * 2**30)\n", "run", None, ""),
     "fork bomb": ("    import os\n    while True:\n        os.fork()\n", "run", None, "not permitted"),
     "thread bomb": (
-        "    import threading, time\n    while True:\n        threading.Thread(target=time.sleep, args=(60,)).start()\n",
+        "    import threading, time\n    while True:\n"
+        "        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n",
         "run", None, "thread",
     ),
     "sys.exit": ("    import sys\n    sys.exit(0)\n", "run", None, ""),
-    "os._exit": ("    import os\n    os._exit(0)\n", "crash", "general.crash", ""),
     "segmentation fault": ("    import ctypes\n    ctypes.string_at(0)\n", "crash", "general.crash", ""),
     "a gigabyte of output": (
         "    line = 'x' * 2**20\n    for _ in range(2**10):\n        print(line)\n    return logits\n",
         "crash", "general.flood", "",
     ),
     "kill the parent": ("    import os\n    os.kill(os.getppid(), 9)\n", "run", None, "not permitted"),
-    "kill everybody": ("    import os\n    os.kill(-1, 9)\n", "run", None, "not permitted"),
     "fill the disk": (
-        "    for i in range(100):\n        open(f'f{i}', 'wb').write(bytes(2**22))\n",
-        "run", None, "No space left",
-    ),
-    "one large file": ("    open('f', 'wb').write(bytes(100 * 2**20))\n", "run", None, ""),
-    "input": ("    return input()\n", "run", None, "EOF"),
-    "network": (
-        "    import urllib.request\n    urllib.request.urlopen('http://192.0.2.1/')\n", "run", None, "not permitted",
+        "    for i in range(100):\n        open(f'f{i}', 'ab').write(bytes(2**22))\n", "run", None, "No space left",
     ),
     "a gigabyte returned": ("    return logits.new_zeros(2**28)\n", "run", None, "memory"),
     "forged answer": (
-        "    import gc, io, os\n    for fd in range(3, 20):\n        try:\n"
+        "    import os\n    for fd in range(3, 20):\n        try:\n"
         "            os.write(fd, (2).to_bytes(8, 'big') + b'[]')\n        except OSError:\n            pass\n"
         "    os._exit(0)\n",
         "crash", "general.crash", "",
@@ -98,29 +91,39 @@ HARM = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def harmed(check: Callable[[str], Verdict]) -> dict[str, Verdict]:
-    """All of them at once, and among them checks of right answers, which must not notice."""
-    texts = {name: written(body) for name, (body, *_) in HARM.items()}
-    texts |= {f"right {i}": RIGHT for i in range(3)}
+def _said(verdict: Verdict, source: str) -> None:
+    for language in LANGUAGES:
+        said = messages.message(verdict, language, source)
+        assert 10 < len(said) < 800 and "Traceback" not in said, said
+
+
+def test_harm_ends_that_check_and_no_other(check: Callable[[str], Verdict]) -> None:
+    """All of them side by side, and among them checks of a right answer, which must not notice."""
+    texts = {name: written(body) for name, (body, *_) in HARM.items()} | {"right 1": RIGHT, "right 2": RIGHT}
     order = sorted(texts, key=lambda name: name[::-1])
-    with ThreadPoolExecutor(6) as threads:
-        return dict(zip(order, threads.map(lambda name: check(texts[name]), order), strict=True))
-
-
-def test_harm_ends_that_check_and_no_other(harmed: dict[str, Verdict]) -> None:
-    for name, (body, stage, hint, word) in HARM.items():
-        verdict = harmed[name]
+    with ThreadPoolExecutor(4) as threads:
+        found = dict(zip(order, threads.map(lambda name: check(texts[name]), order), strict=True))
+    for name, (_, stage, hint, word) in HARM.items():
+        verdict = found[name]
         assert (verdict.stage, verdict.hint_id) == (stage, hint), (name, verdict)
         assert word in verdict.values.get("text", ""), (name, verdict)
-        for language in LANGUAGES:
-            said = messages.message(verdict, language, written(body))
-            assert 10 < len(said) < 800 and "Traceback" not in said, (name, said)
-    for i in range(3):
-        assert harmed[f"right {i}"].passed, harmed[f"right {i}"]
-    line = harmed["loop"].line
-    assert line and written(HARM["loop"][0]).splitlines()[line - 1].strip() in ("while True:", "pass")
-    assert len(harmed["a gigabyte of output"].printed) <= 4000
+        _said(verdict, texts[name])
+    assert found["right 1"].passed and found["right 2"].passed, found
+    assert len(found["a gigabyte of output"].printed) <= 4000
+
+
+def test_an_endless_loop_is_ended_and_its_line_told(
+    check: Callable[[str], Verdict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "CHECK_SECONDS", 2.0)
+    texts = {name: written(body) for name, body in LOOPS.items()}
+    with ThreadPoolExecutor(3) as threads:
+        found = dict(zip(texts, threads.map(check, texts.values()), strict=True))
+    for name, verdict in found.items():
+        assert (verdict.stage, verdict.hint_id) == ("time", "general.time"), (name, verdict)
+        _said(verdict, texts[name])
+    line = found["loop"].line
+    assert line and texts["loop"].splitlines()[line - 1].strip() in ("while True:", "pass")
 
 
 def test_a_mistake_keeps_its_own_hint(check: Callable[[str], Verdict]) -> None:
@@ -175,12 +178,12 @@ def test_a_page_gets_arrays_and_a_reason_when_it_does_not(
     monkeypatch.setattr(walls, "PAGE_WORKER", program)
     monkeypatch.setattr(workers, "current", lambda: pool)
 
-    def page(code: str) -> dict[str, np.ndarray]:
-        return sandbox.run_page({"n": 4, "code": code}, {"model/a.bin": b"abc"}, seconds=3)
+    def page(code: str, seconds: float = 60) -> dict[str, np.ndarray]:
+        return sandbox.run_page({"n": 4, "code": code}, {"model/a.bin": b"abc"}, seconds)
 
     def reason(code: str) -> str:
         with pytest.raises(SandboxError) as caught:
-            page(code)
+            page(code, 2 if "sleep" in code else 60)
         return caught.value.reason
 
     back = page("")
@@ -211,20 +214,23 @@ def test_without_a_box_a_process_with_limits(
     """
     monkeypatch.setattr(worker.isolation, "kind", lambda: "process")
     monkeypatch.setattr(worker.isolation, "uid", lambda: None)
-    monkeypatch.setattr(service, "CHECK_SECONDS", 3.0)
+    monkeypatch.setattr(worker.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(service, "CHECK_SECONDS", 60.0)
     bare = workers.Pool({"check": 1}, most=3)
     bare.start()
     monkeypatch.setattr(workers, "current", lambda: bare)
-    names = ["loop", "10 GB", "fork bomb", "kill the parent", "os._exit", "a gigabyte of output"]
+    names = ["10 GB", "fork bomb", "kill the parent", "a gigabyte of output"]
     try:
         with ThreadPoolExecutor(3) as threads:
             texts = [RIGHT, *(written(HARM[name][0]) for name in names)]
             right, *verdicts = threads.map(lambda text: sandbox.check(SOFTMAX, text), texts)
+        monkeypatch.setattr(service, "CHECK_SECONDS", 2.0)
+        assert sandbox.check(SOFTMAX, written(LOOPS["loop"])).stage == "time"
     finally:
         bare.close()
     assert right.passed
-    assert [v.stage for v in verdicts] == [HARM[name][1] for name in names]
-    assert not list(Path(worker.tempfile.gettempdir()).glob("lm-lab-bare-*/work/student.py"))
+    assert [(v.stage, v.hint_id) for v in verdicts] == [HARM[name][1:3] for name in names]
+    assert not list(tmp_path.iterdir()), "a worker left its folder behind"
 
 
 def test_kind_follows_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:

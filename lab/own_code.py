@@ -6,7 +6,6 @@ It is kept by the hashes of the files: an edit shows at once, and nothing is com
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -17,52 +16,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lab import divergence, models, workspaces
+from lab import divergence, models
 from lab.bounded_store import BoundedStore
 from lab.divergence import Divergence
+from lab.own_answers import Answer
 from lab.sandbox import SandboxError, run_page
 from lab.source import CODE_HASH
 from lab.traces import TextTrace
 from lm_core.generation import generate
-from lm_core.judge.catalogue import BY_SLUG
-from lm_core.judge.exercise import Exercise
 from lm_core.model import Decoder
 from lm_core.sampling import SamplingConfig, filter_stages
 
 Arrays = dict[str, NDArray[Any]]
-OF_LESSON: dict[str, tuple[str, ...]] = {
-    "self_attention": ("scaled_scores", "causal_mask", "attend"),
-    "multi_head": ("split_heads", "attend"),
-    "masking": ("causal_mask", "bug_rows"),
-    "positions": ("rope",),
-    "block": ("layer_norm", "rms_norm", "feed_forward"),
-    "sampling": ("top_k", "top_p"),
-}
-STEPS_OF_ATTEND = ("attention_scores", "scale_scores", "apply_mask", "masked_softmax", "mix_values")
 SECONDS = 10  # of a job, once its process is ready
 WRITTEN = 24  # new tokens
 MOST_MODEL_BYTES = 40 * 2**20  # the process that runs a learner's code gets the weights with its job
 WRITING = SamplingConfig(temperature=0.8, top_p=0.95)
 KEPT_BYTES = 2**28
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An exercise and what the learner has written for it. problem: the file could not be read, and why."""
-
-    exercise: Exercise
-    text: str
-    problem: str | None = None
-
-    @property
-    def is_there(self) -> bool:
-        """Whether it is more than the file as it was handed out."""
-        return self.problem is None and not workspaces.is_untouched(self.exercise, self.text)
-
-    @property
-    def functions(self) -> list[str]:
-        """The names of what the exercise asks for."""
-        return [function.__name__ for function in self.exercise.references]
 
 
 @dataclass(frozen=True)
@@ -114,46 +84,6 @@ class Result:
 
 
 _KEPT: BoundedStore[Result] = BoundedStore(most_things=48)
-
-
-def answers(owner: str, lesson: str, shape: models.Shape) -> list[Answer]:
-    """The learner's answers that the figures of a lesson can run on, for a model of this shape, in lesson order."""
-    found = []
-    for slug in OF_LESSON[lesson]:
-        if (slug == "rope" and not shape.has_rope) or (slug in ("layer_norm", "rms_norm") and slug != shape.norm):
-            continue
-        exercise = BY_SLUG[slug]
-        try:
-            found.append(Answer(exercise, workspaces.text_of(owner, exercise)))
-        except (OSError, ValueError) as error:
-            found.append(Answer(exercise, "", getattr(error, "strerror", None) or str(error)))
-    return found
-
-
-@dataclass(frozen=True)
-class OwnSource:
-    """A function in a learner's file: the file's name, the line where it begins (from 1), its text."""
-
-    file: str
-    line: int
-    text: str
-
-
-def sources(used: Sequence[Answer]) -> dict[str, OwnSource]:
-    """Which of the learner's functions stand where a function of the reference stood: its name -> theirs.
-
-    A whole `attend` stands for the steps of the reference's as well.
-    """
-    found: dict[str, OwnSource] = {}
-    for answer in used:
-        lines = answer.text.splitlines()
-        for node in ast.parse(answer.text).body:
-            if isinstance(node, ast.FunctionDef) and node.name in answer.functions and node.end_lineno:
-                text = "\n".join(lines[node.lineno - 1 : node.end_lineno])
-                found[node.name] = OwnSource(answer.exercise.filename, node.lineno, text)
-    if "attend" in found:
-        found |= dict.fromkeys(STEPS_OF_ATTEND, found["attend"])
-    return found
 
 
 def of_text(model: str, trace: TextTrace, used: Sequence[Answer], attempt: int = 0) -> Result:

@@ -9,6 +9,7 @@
 The learner's functions are put into the model as an `Ops`; nothing is patched. What they print goes to stderr.
 """
 
+import importlib.abc
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -41,15 +42,28 @@ class OutOfTimeError(BaseException):
     """Raised wherever the learner's code happens to be; no `except Exception` of theirs holds it."""
 
 
+class TextLoader(importlib.abc.InspectLoader):
+    """Runs a module's text; tracebacks name the file that the text came from."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self.text, self.file = text, file
+
+    def get_source(self, fullname: str) -> str:
+        """The text."""
+        return self.text
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The text, compiled. Raises SyntaxError."""
+        return compile(self.text, self.file, "exec")
+
+
 def load_answers(answers: list[Json]) -> dict[str, Callable[..., Any]]:
     """Run each file as a module of its own; the functions asked for, by name. Raises what the files raise."""
     functions: dict[str, Callable[..., Any]] = {}
     for answer in answers:
         name = answer["file"].removesuffix(".py")
-        module = ModuleType(name)
-        module.__file__ = answer["file"]
-        sys.modules[name] = module  # dataclasses look their module up
-        exec(compile(answer["text"], answer["file"], "exec"), module.__dict__)
+        module = sys.modules[name] = ModuleType(name)  # dataclasses look their module up
+        TextLoader(answer["text"], answer["file"]).exec_module(module)
         for wanted in answer["functions"]:
             found = getattr(module, wanted, None)
             if not callable(found):

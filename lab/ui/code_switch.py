@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from lab.language import text
-from lab.own_code import OF_LESSON, Answer, sources
+from lab.own_answers import OF_LESSON, Answer, sources
 from lab.ui import view
 
 KEY = "code_menu"

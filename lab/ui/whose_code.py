@@ -9,11 +9,12 @@ import numpy as np
 import streamlit as st
 import torch
 
-from lab import course, identity, models, own_code, sandbox
+from lab import course, identity, models, own_answers, own_code, sandbox
 from lab.course import Lesson
 from lab.divergence import Array
 from lab.language import address, current
-from lab.own_code import Answer, Result
+from lab.own_answers import Answer
+from lab.own_code import Result
 from lab.ui import code_switch, own_report, reading, sampling_controls, sampling_numbers, view
 from lab.ui.own_report import t
 from lab.ui.reading import Reading
@@ -80,7 +81,9 @@ def open_prompt(lesson: Lesson, model: str) -> Prompt:
 def stages(prompt: Prompt, config: SamplingConfig) -> Stages:
     """`sampling_numbers.stages`, by the learner's functions where the reader has switched to them and they can."""
     found = sampling_numbers.stages(prompt.model, prompt.token_ids, config)
-    used = _used(own_code.answers(identity.owner(), "sampling", prompt.shape)) if code_switch.is_on("sampling") else []
+    used = (
+        _used(own_answers.answers(identity.owner(), "sampling", prompt.shape)) if code_switch.is_on("sampling") else []
+    )
     rows = _stages_of(prompt, config, used).stages if used else None
     if rows is None or not _drawable(rows):
         return found
@@ -104,7 +107,7 @@ def _drawable(rows: Array) -> bool:
 
 def _choose(lesson: Lesson, shape: models.Shape) -> list[Answer]:
     """The learner's answers as buttons, those without an answer with the way to it; returns the ones to use."""
-    found = own_code.answers(identity.owner(), lesson.slug, shape)
+    found = own_answers.answers(identity.owner(), lesson.slug, shape)
     there = [answer for answer in found if answer.is_there]
     if there:
         sandbox.pool().get_ready("page")

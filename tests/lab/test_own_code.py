@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from lab import models, own_code, sandbox, traces
-from lab.own_code import Answer
+from lab import models, own_answers, own_code, sandbox, traces
+from lab.own_answers import Answer
 from lab.sandbox import page_worker
 from lm_core.judge.catalogue import BY_SLUG
 from lm_core.judge.files import mutant_text, solution_text, stub_text
@@ -66,9 +66,9 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("lesson", [name for name in own_code.OF_LESSON if name != "sampling"])
+@pytest.mark.parametrize("lesson", [name for name in own_answers.OF_LESSON if name != "sampling"])
 def test_right_answers_give_the_reference(lesson: str, trace: traces.TextTrace) -> None:
-    used = [answer_to(slug) for slug in own_code.OF_LESSON[lesson]]
+    used = [answer_to(slug) for slug in own_answers.OF_LESSON[lesson]]
     result = own_code.of_text(MODEL, trace, used)
     assert result.failure is None and result.divergence is None and result.arrays is not None
     for name, values in trace.arrays.items():

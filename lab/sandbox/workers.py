@@ -115,8 +115,8 @@ class Pool(threading.Thread):
             busy = self._working and have > 0 and not asked  # importing torch now would slow down those at work
             if profile not in self._failed and not busy:
                 short[profile] = self._spare[profile] + asked - have
-        profile = max(short, key=lambda name: (self._asked[name] > 0, short[name]), default=None)
-        return profile if profile is not None and short[profile] > 0 else None
+        wanted = max(short, key=lambda name: (self._asked[name] > 0, short[name]), default=None)
+        return wanted if wanted is not None and short[wanted] > 0 else None
 
     def _start_one(self, profile: str) -> None:
         try:

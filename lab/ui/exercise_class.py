@@ -41,7 +41,7 @@ def _ago(when: float) -> str:
 
 def draw() -> None:
     """Three tables, each with its words for an empty class."""
-    rows = desk.kept(progress.learners, [])
+    rows = desk.kept(progress.learners, list[progress.Learner]())
     if not rows:
         st.info(text("exercises.class_empty"))
         return
@@ -63,7 +63,7 @@ def draw() -> None:
         ],
         hide_index=True, key="class_who",
     )  # fmt: skip
-    needed = desk.kept(progress.needed_hints, [])
+    needed = desk.kept(progress.needed_hints, list[progress.NeededHint]())
     st.subheader(text("exercises.class_hints"), anchor=False)
     if needed:
         st.dataframe(
@@ -82,7 +82,7 @@ def draw() -> None:
             {column["exercise"]: _name(row.exercise), column["tried"]: row.tried, column["solved"]: row.solved}
             | {f"{column['rung']} {n}": count for n, count in enumerate(row.rungs, 1)}
             | {column["solution"]: row.solution}
-            for row in desk.kept(progress.opened, [])
+            for row in desk.kept(progress.opened, list[progress.Opened]())
         ],
         hide_index=True, key="class_ladder",
     )  # fmt: skip

@@ -14,12 +14,11 @@ from typing import Any, TypeVar
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
-from lab import exercise_files, progress, workspaces
+from lab import exercise_files, progress, sandbox, workspaces
 from lab.exercise_files import Conflict, FileTrouble, Saved
 from lab.language import text
 from lab.progress import Standing
 from lab.ui import exercise_map
-from lm_core.judge.check import check_text
 from lm_core.judge.exercise import Exercise
 from lm_core.judge.verdict import Verdict
 
@@ -59,7 +58,8 @@ def said() -> None:
 
 def trouble(error: FileTrouble) -> str:
     """What is wrong with a file, in the reader's language."""
-    return text(f"exercises.trouble_{error.reason}", **{"size": "", "most": workspaces.MOST_BYTES, **error.numbers})
+    numbers: dict[str, Any] = {"size": "", "most": workspaces.MOST_BYTES, **error.numbers}
+    return text(f"exercises.trouble_{error.reason}", **numbers)
 
 
 def nonce(slug: str) -> str:
@@ -141,8 +141,11 @@ def known_verdict(exercise: Exercise, saved: Saved) -> Verdict | None:
 
 
 def check(owner: str, exercise: Exercise, saved: Saved) -> None:
-    """Check a text and remember what was found, here and in the store."""
-    verdict = check_text(exercise, saved.text)
+    """Check a text, in the box for student code, and remember what was found, here and in the store.
+
+    Raises SandboxError where the box gave no answer.
+    """
+    verdict = sandbox.check(exercise, saved.text)
     untouched = workspaces.is_untouched(exercise, saved.text)
     st.session_state[_CHECKED] = {
         "slug": exercise.slug, "version": saved.version,

@@ -5,7 +5,16 @@ import streamlit as st
 from lab import course, exercise_files, identity, progress
 from lab.exercise_files import FileTrouble, Saved
 from lab.language import text
-from lab.ui import exercise_class, exercise_conflict, exercise_difference, exercise_editor, exercise_map, view
+from lab.sandbox import SandboxError
+from lab.ui import (
+    exercise_class,
+    exercise_conflict,
+    exercise_difference,
+    exercise_editor,
+    exercise_map,
+    sandbox_notice,
+    view,
+)
 from lab.ui import exercise_desk as desk
 from lab.ui import exercise_verdict as panel
 from lm_core.judge.catalogue import BY_SLUG, EXERCISES
@@ -17,7 +26,7 @@ WATCH_SECONDS = 2
 
 def overview(owner: str) -> None:
     """The map, where to go on, and the progress to take away."""
-    standings = desk.kept(lambda: progress.of(owner), {})
+    standings = desk.kept(lambda: progress.of(owner), dict[str, progress.Standing]())
     known = exercise_map.states(owner, standings)
     solved = sum(state in progress.SOLVED for state in known.values())
     wanted = exercise_map.next_exercise(known)
@@ -103,10 +112,17 @@ def workbench(owner: str, exercise: Exercise, saved: Saved) -> None:
         exercise_editor.editor(data, key=f"editor_{exercise.slug}", on_save=lambda a: desk.save(owner, exercise, a))
         reset_button(owner, exercise)
     if verdict is None:
-        with place.container(), st.spinner(text("exercises.checking")):
-            desk.check(owner, exercise, saved)
-        st.rerun()
-    exercise_difference.draw(verdict)
+        try:
+            with place.container(), st.spinner(text("exercises.checking")):
+                desk.check(owner, exercise, saved)
+        except SandboxError as error:
+            with place.container():
+                sandbox_notice.failure(error)
+                st.button(text("exercises.check_again"), key="check_again")
+        else:
+            st.rerun()
+    else:
+        exercise_difference.draw(verdict)
     watch(owner, exercise.slug, saved.version)
 
 
@@ -121,6 +137,7 @@ def one(owner: str, exercise: Exercise) -> None:
         reset_button(owner, exercise)
         watch(owner, exercise.slug, error.reason)
         return
+    sandbox_notice.banner()
     mine = desk.conflict(exercise)
     if mine is not None and mine != saved.text:
         exercise_conflict.draw(owner, exercise, saved, mine)

@@ -5,12 +5,24 @@ import streamlit as st
 from lab import course, lessons, store
 from lab.identity import owner
 from lab.language import current
-from lab.ui import finetune_history, finetune_live, finetune_setup, model_choice, view
+from lab.ui import (
+    broken_mask,
+    finetune_after,
+    finetune_history,
+    finetune_live,
+    finetune_race,
+    finetune_setup,
+    model_choice,
+    view,
+)  # fmt: skip
 from lab.ui.finetune_setup import t
 from lab.ui.panels import prose
 
 LESSON = course.lesson("finetune")
 SLUG = LESSON.slug
+
+
+AT_REST = ("paused", "finished", "failed", "cancelled")
 
 
 def leave() -> None:
@@ -48,8 +60,17 @@ def page() -> None:
         finetune_live.summary(run)
         finetune_live.show(run)
         finetune_live.use_button(run)
+        records, probes = finetune_live.seen(run.id)
+        if run.status in AT_REST and probes:
+            st.divider()
+            finetune_after.show(run, probes, records)
+            st.divider()
+            finetune_race.show(run)
     st.space("medium")
     finetune_history.show(mine, run.id if run is not None else None)
+    if run is None:
+        st.divider()
+        broken_mask.show()
 
 
 view.adopt_address()

@@ -1,4 +1,4 @@
-"""The lessons on the learner's own code: what they say and draw in both languages; their files lie in a folder of ours."""
+"""The lessons on the learner's own code: what they say and draw in both languages, from a folder of files of ours."""
 
 from __future__ import annotations
 

@@ -102,6 +102,7 @@ def read(place: Path) -> list[dict[str, Any]]:
 
 def show() -> None:
     """The whole experiment: the question, the button, and what came out."""
+    st.subheader(t("title"), anchor="broken-mask")
     left, right = st.columns([47, 62], gap="large")
     with left:
         with st.container(key="prose_broken_mask"):

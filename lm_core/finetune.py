@@ -2,11 +2,9 @@
 
 Notation:  B batch · T positions. Losses are in nats.
 
-`finetune` is a generator: whoever calls it decides what to do with each record (print, plot, store) and when to stop,
-by no longer asking.
+`finetune` is a generator: its caller does with each record what it likes, and stops by no longer asking.
 
-    learner = make_learner(model, config)
-    for record in finetune(learner, data, config, folder=folder):
+    for record in finetune(make_learner(model, config), data, config, folder=folder):
         print(record.step, record.loss)
 """
 

@@ -62,8 +62,9 @@ def test_assets_fetch_nothing() -> None:
 def test_no_path_of_one_machine() -> None:
     """A path such as a home folder or a temporary one works on one machine only."""
     places = re.compile(r"(?<![\w.])/(?:work|tmp|root|home|Users)/\w|\b[A-Z]:\\Users\\")
+    inside = {"lab/sandbox/walls.py", "tests/lab/test_sandbox.py"}  # they speak of folders inside the box
     found = [(name, match[0]) for name, content in _texts() for match in places.finditer(content)]
-    assert found == []
+    assert [(name, place) for name, place in found if name not in inside] == []
 
 
 def test_no_package_index_is_named() -> None:
@@ -78,7 +79,11 @@ def test_requirements_are_pinned(name: str) -> None:
     lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
     wanted = [line for line in lines if line and line != "-r requirements.txt"]
     assert wanted
-    assert [line for line in wanted if not re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z,]+\])?==[\w.]+", line)] == []
+    assert [
+        line
+        for line in wanted
+        if not re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z,]+\])?==[\w.]+(; sys_platform == \"linux\")?", line)
+    ] == []
 
 
 def test_modules_stay_short() -> None:

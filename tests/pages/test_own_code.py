@@ -1,4 +1,4 @@
-"""The lessons on the learner's own code: what they say and draw in both languages, from a folder of files of ours."""
+"""The lessons on the learner's own code: what they say and draw, in both languages; the files lie in our folder."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_missing_scaling_is_named_and_the_figures_are_the_learners(language: s
     assert any("def attend(" in code.value for code in app.code), "the source panel shows what ran"
     assert "source_scale_scores" not in components_of(app)
     assert app.query_params["code"] in ("mine", ["mine"])
-    app.button_group(key="code_menu").set_value("reference").run()
+    app.button_group(key="code_menu").set_value(say["own.reference"]).run()
     assert not app.error and "code" not in app.query_params
     right = truth(BUNDLED, TEXT).head("scaled", 1, 7)
     np.testing.assert_allclose(cells(sent(app, "map_scaled")), right, rtol=2e-4, atol=1e-3)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from lab import course, figures, language, masking
 from lab.lessons import escape_markdown
@@ -124,6 +125,9 @@ def experiment() -> None:
     lesson = course.lesson("finetune")
     if lesson.is_open:
         query = language.address() | {"experiment": "mask"}
-        st.page_link(lesson.file, label=escape_markdown(t("experiment")), query_params=query)
+        try:
+            st.page_link(lesson.file, label=escape_markdown(t("experiment")), query_params=query)
+        except StreamlitAPIException:  # this page was opened by itself, without `app.py` and its other pages
+            st.caption(t("experiment"))
     else:
         st.caption(t("experiment_planned"))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import streamlit as st
 import torch
+from streamlit.errors import StreamlitAPIException
 
 from lab import course, identity, models, own_answers, own_code, sandbox
 from lab.course import Lesson
@@ -154,12 +155,11 @@ def _say_todo(answer: Answer) -> None:
     title = say(f"{slug}.title", current())
     with st.container(horizontal=True, vertical_alignment="center", key=f"own_todo_{slug}"):
         st.markdown(t("todo", names=_names(answer)), width="content")
-        page = course.lesson("exercises")
-        if page.is_open:
-            st.page_link(page.file, label=t("write_it", title=title), query_params={"exercise": slug, **address()})
-        else:
-            query = "&".join(f"{name}={value}" for name, value in {"exercise": slug, **address()}.items())
-            st.markdown(f"[{t('write_it', title=title)}](/exercises?{query})", width="content")
+        page, label = course.lesson("exercises"), t("write_it", title=title)
+        try:
+            st.page_link(page.file, label=label, query_params={"exercise": slug, **address()})
+        except StreamlitAPIException:  # this page was opened by itself, without `app.py` and its other pages
+            st.caption(label)
 
 
 def _say_idle(config: SamplingConfig, used: Sequence[Answer]) -> None:

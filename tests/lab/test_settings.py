@@ -149,7 +149,7 @@ def test_the_limits_of_runs() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["at_once = 0", "at_once = 1.5", "a_user = true", "minutes = '5'", "quota_gb = -1", "text_mb = nan", "hours = 1"],,
+    ["at_once = 0", "at_once = 1.5", "a_user = true", "minutes = '5'", "quota_gb = -1", "text_mb = nan", "hours = 1"],
 )
 def test_a_limit_of_runs_that_is_none_is_named(line: str) -> None:
     with pytest.raises(settings.SettingsError, match=line.split()[0]):

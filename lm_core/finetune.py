@@ -19,9 +19,10 @@ import torch
 
 from lm_core import device as devices
 from lm_core.adapters import learned
-from lm_core.batches import Batch, CausalData, LabelledData
+from lm_core.batches import Batch, LabelledData
 from lm_core.doctor import Expected, Finding, History, examine
 from lm_core.finetune_config import FinetuneConfig
+from lm_core.finetune_fit import Data, check_fit
 from lm_core.finetune_record import FinetuneRecord, Sample, Validation
 from lm_core.learner import Learner
 from lm_core.metrics import classification_report, peak_memory_bytes, perplexity
@@ -29,30 +30,9 @@ from lm_core.optim import SCHEDULES, build_optimizers, set_learning_rate
 from lm_core.training_state import find_state, load_state, read_facts, save_state
 from lm_core.training_step import accumulate, apply_step, clip
 
-Data = CausalData | LabelledData
 MEASURE_UPDATE_EVERY = 10
 MAY_CHANGE = {"n_steps", "save_every", "sample_every"}  # of a config, when a run goes on
 Sampler = Callable[[], list[Sample]]
-
-
-def check_fit(learner: Learner, data: Data, config: FinetuneConfig) -> None:
-    """Whether these three go together. Raises ValueError, with the numbers, before anything is computed."""
-    rows, unit = config.batch_size * config.accumulate, "windows" if isinstance(data, CausalData) else "texts"
-    if rows > data.n_units:
-        how = f"{config.batch_size} × accumulate {config.accumulate}" if config.accumulate > 1 else "batch_size"
-        raise ValueError(
-            f"a step learns from {rows} {unit} ({how}), but there are {data.n_units}: "
-            f"set batch_size to {max(1, data.n_units // config.accumulate)} or less"
-        )
-    if isinstance(data, LabelledData) != (learner.head is not None):
-        raise ValueError(f"the data is {'labelled' if learner.head is None else 'plain text'}, the task {config.task}")
-    longest = data.n_tokens if isinstance(data, CausalData) else max(len(ids) for ids, _ in data.train)
-    context = learner.body.config.context_length
-    if longest + len(learner.virtual_ids) > context:
-        most = context - len(learner.virtual_ids)
-        raise ValueError(
-            f"windows of {longest} tokens, but the model has room for {most}: set n_tokens to {most} or less"
-        )
 
 
 @torch.no_grad()
@@ -105,12 +85,20 @@ class _Progress:
 class _Run:
     """One run of `finetune`, cut into its parts."""
 
-    may_save: Callable[[], None] | None = None
     record: dict[str, Any] | None = None  # of the step last saved, as JSON
 
-    def __init__(self, learner: Learner, data: Data, config: FinetuneConfig, folder: Path | None, sampler: Any) -> None:
+    def __init__(
+        self,
+        learner: Learner,
+        data: Data,
+        config: FinetuneConfig,
+        folder: Path | None,
+        sampler: Sampler | None,
+        may_save: Callable[[], None] | None,
+    ) -> None:
         check_fit(learner, data, config)
         self.learner, self.data, self.config, self.folder, self.sampler = learner, data, config, folder, sampler
+        self.may_save = may_save
         self.optimizers = build_optimizers(
             learner, kind=config.optimizer, lr=config.lr, muon_lr=config.muon_lr, weight_decay=config.weight_decay,
             betas=(config.beta1, config.beta2), momentum=config.momentum,
@@ -277,8 +265,7 @@ def finetune(
     that step: learner, state and best stay good. Raises ValueError, before anything is computed, for what does not go
     together, for a folder that already holds a run (without `resume`) and for a state of another run.
     """
-    run = _Run(learner, data, config, folder, sampler)
-    run.may_save = may_save
+    run = _Run(learner, data, config, folder, sampler, may_save)
     if folder is not None and not resume and find_state(folder / "state") is not None:
         raise ValueError(f"{folder.name} already holds a run: resume it, or choose another folder")
     if not (resume and run.resume()):

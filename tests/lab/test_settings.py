@@ -139,3 +139,18 @@ def test_home(platform: str, variable: str, value: str, expected: str, monkeypat
     monkeypatch.setenv(variable, value)
     monkeypatch.setattr(sys, "platform", platform)
     assert str(settings.home()) == expected
+
+
+def test_the_limits_of_runs() -> None:
+    read = settings.parse("[runs]\nat_once = 3\nquota_gb = 2\nkeep_free_gb = 0").runs
+    assert (read.at_once, read.quota_gb, read.keep_free_gb) == (3, 2, 0)
+    assert read.minutes == settings.RunLimits().minutes, "what is left out keeps its default"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["at_once = 0", "at_once = 1.5", "a_user = true", "minutes = '5'", "quota_gb = -1", "text_mb = nan", "hours = 1"],
+)
+def test_a_limit_of_runs_that_is_none_is_named(line: str) -> None:
+    with pytest.raises(settings.SettingsError, match=line.split()[0]):
+        settings.parse(f"[runs]\n{line}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lab import chosen_device, hub_downloads, models
+from lab import chosen_device, hub_downloads, models, store
 from lab.language import LANGUAGES, strings, text
 from lab.ui import model_choice, model_fetch
 from lm_core import checkpoint
@@ -276,3 +276,21 @@ def test_an_encoder_is_no_choice_for_lessons_on_reading_from_left_to_right(tmp_p
     app = visit(model=encoder)
     assert not app.exception and app.session_state["name"] == USUAL and app.query_params == {}
     assert menu(app)[:3] == ["storyteller", "broken", "other"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_ones_own_runs_are_offered_and_others_explained(language: str, tmp_path: Path) -> None:
+    there = store.current()
+    ids = {}
+    for owner, title in (("local", "My *pirate*"), ("local", "No model"), ("ann", "Not mine")):
+        ids[title] = there.submit(owner, title, title, {}).id
+        if title != "No model":
+            tiny_models.save(tmp_path / "runs" / ids[title] / "result" / "model", tiny_models.gpt2())
+    own = text("model.run", language=language, name="My *pirate*")
+    app = visit(language)
+    assert own in menu(app) and not any("No model" in label or "Not mine" in label for label in menu(app))
+    choose(app, own)
+    assert not app.exception and not app.warning
+    for title, reason in (("No model", "run_unfinished"), ("Not mine", "missing")):
+        app = visit(language, model=f"run:{ids[title]}")
+        assert [w.value for w in app.warning] == [strings(language)[f"trouble.{reason}"]], title

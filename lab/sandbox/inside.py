@@ -59,7 +59,9 @@ def limit(memory: int, cpu_seconds: int, processes: int | None) -> None:
         _, hard = resource.getrlimit(what)
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         try:
-            resource.setrlimit(what, (most, most))
+            # Where both are the same, the system kills without the signal that says why.
+            resource.setrlimit(what, (most, min(most + 1, hard) if hard != resource.RLIM_INFINITY else most + 1)
+                               if name == "RLIMIT_CPU" else (most, most))  # fmt: skip
         except (ValueError, OSError):  # macOS refuses some
             print(f"no {name} on this system", file=sys.__stderr__)
 

@@ -12,9 +12,11 @@ there, and the line READY says so. One job, then the end: nothing of one learner
 
 import faulthandler
 import json
+import math
 import os
 import runpy
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -44,24 +46,25 @@ def limit(memory: int, cpu_seconds: int, processes: int | None) -> None:
         import resource
     except ImportError:  # Windows
         return
-    wanted = {
+    seconds = math.ceil(time.process_time()) + cpu_seconds  # beyond what importing torch has taken
+    same = {
         "RLIMIT_AS": _addresses() + memory,
-        "RLIMIT_CPU": cpu_seconds,
         "RLIMIT_FSIZE": FILE_BYTES,
         "RLIMIT_NOFILE": OPEN_FILES,
         "RLIMIT_CORE": 0,
         "RLIMIT_NPROC": processes,
     }
-    for name, most in wanted.items():
+    wanted = {name: (most, most) for name, most in same.items() if most is not None}
+    wanted["RLIMIT_CPU"] = seconds, seconds + 1  # at the first a signal that tells why, at the second the end
+    for name, (soft, hard) in wanted.items():
         what = getattr(resource, name, None)
-        if what is None or most is None:
+        if what is None:
             continue
-        _, hard = resource.getrlimit(what)
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        _, most = resource.getrlimit(what)
+        if most != resource.RLIM_INFINITY:
+            soft, hard = min(soft, most), min(hard, most)
         try:
-            # Where both are the same, the system kills without the signal that says why.
-            resource.setrlimit(what, (most, min(most + 1, hard) if hard != resource.RLIM_INFINITY else most + 1)
-                               if name == "RLIMIT_CPU" else (most, most))  # fmt: skip
+            resource.setrlimit(what, (soft, hard))
         except (ValueError, OSError):  # macOS refuses some
             print(f"no {name} on this system", file=sys.__stderr__)
 
@@ -90,9 +93,12 @@ def _check(worker: ModuleType, answer: int) -> None:
     tensors: list[Any] = []
     results = [worker.run_student(s["source"], s["calls"], given, tensors, folder) for s in job["students"]]
     reached = sorted(name for name in list(sys.modules) if name.split(".")[0] == "lm_core")
-    worker.write(folder / "result", {"students": results, "reached": reached}, tensors)
+    try:  # not by way of the disk: the student may have filled it
+        parts = worker.encode({"students": results, "reached": reached}, tensors)
+    except (MemoryError, RuntimeError) as error:  # what was returned leaves no room for the copy that is sent
+        failed = [[worker.describe(error)] * len(student["calls"]) for student in job["students"]]
+        parts = worker.encode({"students": failed, "reached": reached}, [])
     faulthandler.cancel_dump_traceback_later()
-    parts = [(folder / f"result.{kind}").read_bytes() for kind in ("json", "safetensors")]
     with open(answer, "wb") as out:
         out.write(len(parts[0]).to_bytes(8, "big") + b"".join(parts))
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from lab import settings
+from lab import settings, workspaces
 from lab.workspaces import MOST_BYTES, folder
 from lm_core.judge.exercise import Exercise
 from lm_core.judge.files import FOLDER, stub_text
@@ -93,13 +93,13 @@ def read(path: Path) -> Saved:
     """The file as text with `\\n` at the end of each line. Raises FileTrouble."""
     try:
         state = path.stat()
-        if state.st_size > MOST_BYTES:
-            raise FileTrouble("large", f"{path.name} has {state.st_size:,} bytes", size=state.st_size, most=MOST_BYTES)
-        text = path.read_text(encoding="utf-8-sig")
+        text = workspaces.read(path)
     except FileNotFoundError:
         raise FileTrouble("missing", f"{path.name} is not there") from None
     except UnicodeDecodeError:
         raise FileTrouble("text", f"{path.name} is not UTF-8 text") from None
+    except ValueError as error:
+        raise FileTrouble("large", str(error), size=state.st_size, most=MOST_BYTES) from None
     except OSError as error:
         raise FileTrouble("disk", f"{path.name}: {error.strerror}") from None
     return Saved(text, version_of(text), state.st_mtime)

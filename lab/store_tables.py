@@ -82,31 +82,25 @@ attempts = Table(
 )
 Index("ix_attempts_run_id", attempts.c.run_id)
 
-metrics = Table(
-    "metrics",
-    metadata,
-    Column("id", NUMBER, primary_key=True, autoincrement=True),
-    _run_id(),
-    _owner(),
-    Column("token", NUMBER, nullable=False),
-    Column("step", Integer, nullable=False),
-    Column("content", Text, nullable=False),
-    sqlite_autoincrement=True,
-)
-Index("ix_metrics_run_id_id", metrics.c.run_id, metrics.c.id)
 
-probes = Table(
-    "probes",
-    metadata,
-    Column("id", NUMBER, primary_key=True, autoincrement=True),
-    _run_id(),
-    _owner(),
-    Column("token", NUMBER, nullable=False),
-    Column("step", Integer, nullable=False),
-    Column("content", Text, nullable=False),
-    sqlite_autoincrement=True,
-)
-Index("ix_probes_run_id_id", probes.c.run_id, probes.c.id)
+def _of_a_step(name: str) -> Table:
+    """What a run says as it goes, one JSON text a row, in the order in which it was said."""
+    table = Table(
+        name,
+        metadata,
+        Column("id", NUMBER, primary_key=True, autoincrement=True),
+        _run_id(),
+        _owner(),
+        Column("token", NUMBER, nullable=False),
+        Column("step", Integer, nullable=False),
+        Column("content", Text, nullable=False),
+        sqlite_autoincrement=True,
+    )
+    Index(f"ix_{name}_run_id_id", table.c.run_id, table.c.id)
+    return table
+
+
+metrics, probes = _of_a_step("metrics"), _of_a_step("probes")
 
 artifacts = Table(
     "artifacts",

@@ -28,20 +28,28 @@ def folder(owner: str) -> Path:
     return settings.home() / "workspaces" / plain
 
 
-def text_of(owner: str, exercise: Exercise) -> str:
-    """The learner's text of an exercise, or the text that is handed out while there is no file; writes nothing.
+def read(path: Path) -> str:
+    """A learner's file as text with `\\n` at the end of each line.
 
-    Raises OSError for a file that cannot be read, and ValueError for one that is no text or larger than MOST_BYTES.
+    Raises OSError for a file that cannot be read, UnicodeDecodeError for one that is no text, and any other ValueError
+    for one larger than MOST_BYTES.
     """
-    path = folder(owner) / exercise.filename
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except FileNotFoundError:
-        return stub_text(exercise)
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise ValueError(f"{path.name} has more than {MOST_BYTES:,} bytes")
     return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def text_of(owner: str, exercise: Exercise) -> str:
+    """The learner's text of an exercise, or the text that is handed out while there is no file; writes nothing.
+
+    Raises what `read` raises.
+    """
+    try:
+        return read(folder(owner) / exercise.filename)
+    except FileNotFoundError:
+        return stub_text(exercise)
 
 
 def is_untouched(exercise: Exercise, text: str) -> bool:

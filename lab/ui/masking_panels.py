@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import streamlit as st
-from streamlit.errors import StreamlitAPIException
 
-from lab import course, figures, language, masking
-from lab.lessons import escape_markdown
+from lab import figures, masking
 from lab.masking import Array, Bool, Packed, Padded, Texts, Way
 from lab.ui import components, panels, view
 from lab.ui.charts import MOST_BARS, chart
@@ -121,13 +119,5 @@ def three_ways(r: Reading, ways: dict[Way, tuple[Array, Array]], file: str) -> N
 
 
 def experiment() -> None:
-    """A link to training with a broken mask, once its page is open."""
-    lesson = course.lesson("finetune")
-    if lesson.is_open:
-        query = language.address() | {"experiment": "mask"}
-        try:
-            st.page_link(lesson.file, label=escape_markdown(t("experiment")), query_params=query)
-        except StreamlitAPIException:  # this page was opened by itself, without `app.py` and its other pages
-            st.caption(t("experiment"))
-    else:
-        st.caption(t("experiment_planned"))
+    """The way to training with a broken mask."""
+    panels.lesson_link("finetune", t("experiment"), experiment="mask")

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from lab import lessons
-from lab.course import Lesson, part_of
-from lab.language import current, text
+from lab.course import Lesson, lesson, part_of
+from lab.language import address, current, text
 from lab.lessons import Markdown, escape_markdown
 from lab.source import source_of
 from lab.theme import Role, latex_colour
@@ -30,6 +31,17 @@ def prose(slug: str, id: str, **values: object) -> None:
     """One section of a lesson, its placeholders filled."""
     with st.container(key=f"prose_{slug}_{id}"):
         st.markdown(lessons.section(slug, id, current()).fill(**values))
+
+
+def lesson_link(slug: str, label: str, **query: str) -> None:
+    """A way to another page of the course, its address given `query`; words alone where there is no such way.
+
+    Streamlit knows the other pages only if `app.py` ran: not where a test opens one page by itself.
+    """
+    try:
+        st.page_link(lesson(slug).file, label=escape_markdown(label), query_params={**query, **address()})
+    except StreamlitAPIException:
+        st.caption(escape_markdown(label))
 
 
 def tex_name(label: str, position: int) -> str:

@@ -8,15 +8,14 @@ from dataclasses import replace
 import numpy as np
 import streamlit as st
 import torch
-from streamlit.errors import StreamlitAPIException
 
-from lab import course, identity, models, own_answers, own_code, sandbox
+from lab import identity, models, own_answers, own_code, sandbox
 from lab.course import Lesson
 from lab.divergence import Array
-from lab.language import address, current
+from lab.language import current, text
 from lab.own_answers import Answer
 from lab.own_code import Result
-from lab.ui import code_switch, own_report, reading, sampling_controls, sampling_numbers, view
+from lab.ui import code_switch, own_report, panels, reading, sampling_controls, sampling_numbers, view
 from lab.ui.own_report import t
 from lab.ui.reading import Reading
 from lab.ui.sampling_numbers import Prompt, Stages
@@ -113,7 +112,7 @@ def _choose(lesson: Lesson, shape: models.Shape) -> list[Answer]:
     if there:
         sandbox.pool().get_ready("page")
         if sandbox.kind() == "process":
-            st.caption(t("not_isolated"))
+            st.caption(text("sandbox.not_isolated"))
     if not found:
         st.info(t("no_place"))
     if there:
@@ -155,11 +154,7 @@ def _say_todo(answer: Answer) -> None:
     title = say(f"{slug}.title", current())
     with st.container(horizontal=True, vertical_alignment="center", key=f"own_todo_{slug}"):
         st.markdown(t("todo", names=_names(answer)), width="content")
-        page, label = course.lesson("exercises"), t("write_it", title=title)
-        try:
-            st.page_link(page.file, label=label, query_params={"exercise": slug, **address()})
-        except StreamlitAPIException:  # this page was opened by itself, without `app.py` and its other pages
-            st.caption(label)
+        panels.lesson_link("exercises", t("write_it", title=title), exercise=slug)
 
 
 def _say_idle(config: SamplingConfig, used: Sequence[Answer]) -> None:

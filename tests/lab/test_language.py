@@ -17,8 +17,6 @@ CHINESE = re.compile(r"[\u4e00-\u9fff]")
 SAME_IN_BOTH = {
     "home.example",  # the model reads English
     "panel.csv",  # the name of the format
-    "after.f1",  # names that nobody translates
-    "race.lora",
 }
 
 

@@ -13,6 +13,7 @@ from lab.ui import (
     finetune_race,
     finetune_setup,
     model_choice,
+    run_files,
     view,
 )  # fmt: skip
 from lab.ui.finetune_setup import t
@@ -20,9 +21,6 @@ from lab.ui.panels import prose
 
 LESSON = course.lesson("finetune")
 SLUG = LESSON.slug
-
-
-AT_REST = ("paused", "finished", "failed", "cancelled")
 
 
 def leave() -> None:
@@ -60,12 +58,14 @@ def page() -> None:
         finetune_live.summary(run)
         finetune_live.show(run)
         finetune_live.use_button(run)
-        records, probes = finetune_live.seen(run.id)
-        if run.status in AT_REST and probes:
-            st.divider()
-            finetune_after.show(run, probes, records)
-            st.divider()
-            finetune_race.show(run)
+        if not run.is_active:
+            records, probes = finetune_live.seen(run.id)
+            run_files.take_away(run, records)
+            if probes:
+                st.divider()
+                finetune_after.show(run, probes, records)
+                st.divider()
+                finetune_race.show(run)
     st.space("medium")
     finetune_history.show(mine, run.id if run is not None else None)
     if run is None:

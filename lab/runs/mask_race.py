@@ -41,22 +41,32 @@ def run(place: Path, seconds: float, n_steps: int, seed: int) -> None:
             file.flush()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line; run at low priority, and never longer than the seconds given and a minute."""
+def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, read."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--steps", type=int, default=160)
     parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Race as the command line says, in the process of who calls."""
+    given = options(arguments)
+    run(given.file, given.seconds, given.steps, given.seed)
+
+
+def bound_this_process(seconds: float) -> None:
+    """Low priority, and an end to the whole process after so long: only for a process that does nothing else."""
     if hasattr(os, "nice"):
         with contextlib.suppress(OSError):
             os.nice(10)
-    watchdog = threading.Timer(options.seconds + GRACE_SECONDS, os._exit, args=(3,))
+    watchdog = threading.Timer(seconds, os._exit, args=(3,))
     watchdog.daemon = True
     watchdog.start()
-    run(options.file, options.seconds, options.steps, options.seed)
 
 
 if __name__ == "__main__":
+    bound_this_process(options().seconds + GRACE_SECONDS)
     main()

@@ -29,11 +29,8 @@ def documents(part: str) -> list[str]:
 
 def run(place: Path, seconds: float, n_steps: int, seed: int) -> None:
     """Run the race and write its records."""
-    import torch
-
     from lm_core.mask_race import RaceConfig, race
 
-    torch.set_num_threads(1)
     config = RaceConfig(n_steps=n_steps, seed=seed, max_seconds=seconds)
     with place.open("a", encoding="utf-8") as file:
         for record in race(documents("train"), documents("validation"), config):
@@ -58,13 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def bound_this_process(seconds: float) -> None:
-    """Low priority, and an end to the whole process after so long: only for a process that does nothing else."""
+    """One thread, low priority, and an end to all of it after so long: only for a process that does nothing else."""
     if hasattr(os, "nice"):
         with contextlib.suppress(OSError):
             os.nice(10)
     watchdog = threading.Timer(seconds, os._exit, args=(3,))
     watchdog.daemon = True
     watchdog.start()
+    import torch
+
+    torch.set_num_threads(1)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from lab import identity, runs, store, store_engine
@@ -18,6 +19,11 @@ class RunModelError(ValueError):
     def __init__(self, sentence: str, reason: str) -> None:
         super().__init__(sentence)
         self.reason = reason
+
+
+def is_name(name: str) -> bool:
+    """Whether this could be the model of a run: `run:` and an id as the store gives them."""
+    return re.fullmatch(FRONT + r"[0-9a-f]{32}", name) is not None
 
 
 def folder(name: str) -> Path:

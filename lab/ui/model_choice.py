@@ -39,7 +39,7 @@ def choose() -> str:
         _choose(asked)
     elif now not in labels or now == st.session_state.get(_FOLLOWED):
         st.session_state[MENU] = st.session_state[_FOLLOWED] = usual
-    if asked and asked.startswith(run_models.FRONT) and asked not in labels:
+    if asked and run_models.is_name(asked) and asked not in labels:
         _say_why_not(asked)
     slot = st.empty()  # on the page and not in the sidebar, which a phone hides
     with st.sidebar.container(key="model"):

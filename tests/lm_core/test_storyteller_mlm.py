@@ -63,11 +63,12 @@ def test_a_gap_is_filled_with_sense(loaded: LoadedModel, before: str, after: str
 
 
 def test_the_files_say_what_the_recipe_does(loaded: LoadedModel) -> None:
-    recipe = read_recipe(FOLDER / "recipe.toml")
-    assert loaded.model.config == recipe.model
+    recipes = [read_recipe(FOLDER / name) for name in ("recipe.toml", "recipe-2.toml")]
+    assert all(loaded.model.config == recipe.model for recipe in recipes)
     assert json.loads((FOLDER / "config.json").read_text())["dtype"] == "float32"
-    lines = (FOLDER / "log.csv").read_text().splitlines()
-    assert lines[-1].split(",")[1] == str(recipe.train.n_steps)
+    lines = (FOLDER / "training_log.csv").read_text().splitlines()
+    assert lines[-1].split(",")[1] == str(sum(recipe.train.n_steps for recipe in recipes))
     assert (FOLDER / "model.safetensors").stat().st_size < 20e6
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
-    assert f"{loaded.model.n_parameters():,} parameters" in card and f"{recipe.train.n_steps:,} steps" in card
+    assert f"{loaded.model.n_parameters():,} parameters" in card
+    assert all(f"{recipe.train.n_steps:,} steps" in card for recipe in recipes)

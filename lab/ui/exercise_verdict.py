@@ -25,8 +25,8 @@ def inert(line: str) -> str:
 
     A line may quote an error message or a line of a learner's file, so nothing in it is trusted.
 
-    >>> print(inert("use `x.mT`, *now*"))
-    use ` x.mT `, \\*now\\*
+    >>> print(inert("(`x.mT`) *now*"))
+    \\(` x.mT `\\) \\*now\\*
     """
     parts = re.split(r"`([^`\n]+)`", line)
     return "".join(code_span(part) if k % 2 else escape_markdown(part) for k, part in enumerate(parts))

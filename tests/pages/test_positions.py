@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -132,10 +133,15 @@ def test_shuffling_again_gives_another_order_and_stands_in_the_address(tmp_path:
     assert [line.value for line in app.latex] != before
 
 
+def _question(app: AppTest) -> Any:
+    """What the step asks before it shows its answer."""
+    (found,) = [group for group in app.button_group if str(group.key).startswith("guess.")]
+    return found
+
+
 def test_the_answer_to_the_shuffle_is_that_nothing_changes(tmp_path: Path) -> None:
     app = _open("en", tiny_models.save(tmp_path, FAMILIES["gpt2"]), step="1", text="one two three four five", layer="2")
-    question = next(e for e in app.button_group)
-    app = question.set_value(2).run()
+    app = _question(app).set_value(2).run()
     assert strings("en")["panel.right"] in _said(app)
 
 
@@ -143,7 +149,7 @@ def test_a_moved_pair_keeps_its_score_with_turning_and_not_with_a_table(tmp_path
     for family, right in (("llama", True), ("gpt2", False)):
         folder = tiny_models.save(tmp_path / family, FAMILIES[family])
         app = _open("en", folder, step="6", text="The old king", q="3", k="2")
-        app = app.button_group[0].set_value(2).run()
+        app = _question(app).set_value(2).run()
         assert (strings("en")["panel.right"] in _said(app)) is right
         home = app.latex[0].value.split("mathbf{")[1].split("}")[0]
         app = app.slider[0].set_value(5).run()

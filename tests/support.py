@@ -115,3 +115,16 @@ def boxes_or_fail() -> None:
     pytest.fail(
         f"bubblewrap makes no box here ({problem}); LM_LAB_ALLOW_NO_BWRAP=1 runs the tests without", pytrace=False
     )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread, and give the others back: equality to the last bit is promised for a fixed number only."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -24,6 +24,7 @@ from lm_core.finetune_run import prepare_run, read_run, train_run
 from lm_core.generation import continuation
 from lm_core.learner_files import export, load_classifier
 from tests import tiny_models
+from tests.support import one_thread
 
 TEXT = "\n".join(f"The old king looked at {n} little birds. The birds looked at the king." for n in range(30))
 EXAMPLES = "label\ttext\n" + "".join(
@@ -93,10 +94,10 @@ def test_the_notebook_is_valid_runs_and_gives_the_same_curve(lora: Any, monkeypa
     nbformat.validate(book)
     monkeypatch.chdir(out)
     names: dict[str, Any] = {}
-    torch.set_num_threads(1)
-    for cell in book.cells:
-        if cell.cell_type == "code":
-            exec(compile(cell.source, cell.id, "exec"), names)
+    with one_thread():
+        for cell in book.cells:
+            if cell.cell_type == "code":
+                exec(compile(cell.source, cell.id, "exec"), names)
     kept = {record["step"]: record for record in records}
     assert [step for step, _, _ in names["curve"]] == list(range(run.spec["config"]["n_steps"] + 1))
     for step, loss, validation in names["curve"]:

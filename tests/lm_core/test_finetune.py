@@ -26,6 +26,7 @@ from lm_core.learner import Learner, make_learner, pool
 from lm_core.training_state import find_state
 from lm_core.training_step import accumulate, next_token_loss
 from tests import tiny_models
+from tests.support import one_thread
 
 CAUSAL = FinetuneConfig(
     task="causal", n_steps=12, batch_size=3, n_tokens=8, warmup=2, lr=5e-3, validate_every=5, save_every=4,
@@ -44,10 +45,8 @@ LEARNS: list[dict[str, Any]] = [
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """Bit-equality is promised for a fixed thread count."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,15 @@ from lm_core.batches import causal_data
 from lm_core.mask_race import ARMS, START, RaceConfig, position_losses, race, two_models, write
 from lm_core.tokenizer import train_bpe
 from lm_core.training_step import next_token_loss
+from tests.support import one_thread
 
 SMALL = RaceConfig(n_steps=80, vocab_size=280, validate_every=40, max_new=12, max_seconds=300)
 
 
 @pytest.fixture(scope="module")
 def ran() -> list:  # type: ignore[type-arg]
-    torch.set_num_threads(1)
-    return list(race(documents("train"), documents("validation"), SMALL))
+    with one_thread():
+        return list(race(documents("train"), documents("validation"), SMALL))
 
 
 def test_the_cheats_loss_collapses_everywhere_but_where_it_cannot_copy(ran: list) -> None:  # type: ignore[type-arg]

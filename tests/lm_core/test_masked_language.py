@@ -25,6 +25,7 @@ from lm_core.recipe import Recipe, first_model, objective, prepare, read_recipe,
 from lm_core.token_kinds import TokenKinds
 from lm_core.tokenizer import BPETokenizer, train_bpe
 from lm_core.tokenizer_files import for_encoder, load_tokenizer
+from tests.support import one_thread
 
 TEXT = " ".join(f"The cat number {n} sat on the mat. The dog saw it. It ran to the door {n % 3}." for n in range(40))
 CONFIG = PretrainConfig(n_steps=4, batch_size=6, n_tokens=24, warmup=1, validation_batches=1)
@@ -33,10 +34,8 @@ CONFIG = PretrainConfig(n_steps=4, batch_size=6, n_tokens=24, warmup=1, validati
 @pytest.fixture(autouse=True)
 def _float32_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(devices, "bf16_speedup", lambda _: 0.0)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

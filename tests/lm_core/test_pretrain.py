@@ -23,6 +23,7 @@ from lm_core.optim import (
 )
 from lm_core.pretrain import PretrainConfig, Record, next_token_loss, pretrain, train_step, validation_loss
 from lm_core.training_state import find_state, load_state, save_state
+from tests.support import one_thread
 
 CONFIG = PretrainConfig(
     n_steps=12, batch_size=3, n_tokens=8, warmup=2, lr=1e-2, validate_every=5, validation_batches=2, save_every=4
@@ -33,10 +34,8 @@ CONFIG = PretrainConfig(
 def _float32_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Bit-equality is promised for float32 and a fixed thread count: no bf16, whatever this machine measures."""
     monkeypatch.setattr(devices, "bf16_speedup", lambda _: 0.0)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_thread():
+        yield
 
 
 def _model(seed: int = 1) -> Decoder:

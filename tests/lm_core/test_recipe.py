@@ -16,16 +16,15 @@ from lm_core.model import Decoder
 from lm_core.pretrain import Record
 from lm_core.recipe import Recipe, first_model, prepare, read_recipe, shorter, source_hashes, train_recipe
 from lm_core.tokenizer_files import load_tokenizer
+from tests.support import one_thread
 
 
 @pytest.fixture(autouse=True)
 def _float32_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Bit-equality is promised for float32 and a fixed thread count: no bf16, whatever this machine measures."""
     monkeypatch.setattr(devices, "bf16_speedup", lambda _: 0.0)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_thread():
+        yield
 
 
 def _what_matters(records: list[Record]) -> list[tuple[object, ...]]:
